@@ -1,0 +1,1 @@
+"""Graphwright: a symbolic graph compiler for deep learning."""

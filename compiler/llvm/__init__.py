@@ -1,0 +1,1 @@
+"""LLVM IR, as text, from scheduled kernels and programs."""

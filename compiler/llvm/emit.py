@@ -1,0 +1,452 @@
+"""A scheduled kernel as LLVM functions: statements, memory accesses, vector and parallel loops."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ...errors import CompileError
+from ...ir.dims import Dim, Poly, coefficient, product, substitute
+from ...ir.dtypes import DType, bool_, int64
+from ...ir.loops import (
+    Alloc, Buffer, Const, Expr, For, If, Index, Kernel, Let, Load, Scalar, Stmt, Store, Temp, statements, walk,
+)  # fmt: skip
+from .cost import work
+from .function import FunctionText, ModuleText
+from .instructions import Val, emit_scalar, lane_numbers, literal, splat, storage_type
+
+__all__ = ["emit_kernel"]
+
+PARALLEL_GRAIN = 40_000
+"""Scalar operations below which waking the threads costs more than it saves."""
+
+UNROLL_VECTORS = 8
+"""A vector loop of at most so many vectors, of known extent, is emitted without a loop."""
+
+
+@dataclass
+class Memory:
+    """Where a buffer lives: a pointer, and the lanes each element is widened to (registers)."""
+
+    pointer: str
+    lanes: int = 1
+    alias: str = ""
+
+
+class _Emitter:
+    """Emits the statements of one function; parallel bodies become functions of their own."""
+
+    def __init__(self, kernel: Kernel, module: ModuleText, scopes: dict[str, str]) -> None:
+        self.kernel = kernel
+        self.f = FunctionText(module)
+        self.memory: dict[str, Memory] = {}
+        self.temps: dict[str, Val] = {}
+        self.mask: Val | None = None
+        self.scopes = scopes  # buffer name -> alias metadata of its loads and stores
+
+    # --- expressions ---
+
+    @property
+    def lanes(self) -> int:
+        return self.f.vector[1] if self.f.vector else 1
+
+    def expr(self, e: Expr, memo: dict[Expr, Val]) -> Val:
+        found = memo.get(e)
+        if found is None:
+            found = memo[e] = self._expr(e, memo)
+        return found
+
+    def _expr(self, e: Expr, memo: dict[Expr, Val]) -> Val:
+        if isinstance(e, Const):
+            return Val(literal(e.value, e.dtype), e.dtype)
+        if isinstance(e, Index):
+            return self.f.dim(e.dim, self.lanes)
+        if isinstance(e, Temp):
+            return self.temps[e.name]
+        if isinstance(e, Load):
+            return self.load(e, memo)
+        if isinstance(e, Scalar):
+            return emit_scalar(self.f, e.op, [self.expr(a, memo) for a in e.args], e.dtype)
+        raise CompileError(f"kernel {self.kernel.name}: {type(e).__name__} in a scheduled kernel")
+
+    # --- memory ---
+
+    def address(self, buffer: Buffer, indices: Sequence[Expr], memo: dict[Expr, Val]) -> tuple[Val, bool]:
+        """The element's pointer (or a vector of them), and whether lanes are contiguous from it."""
+        memory = self.memory[buffer.name]
+        element = storage_type(buffer.dtype)
+        flat = len(indices) == 1
+        strides: list[Dim] = [1] if flat else [product(buffer.shape[k + 1 :]) for k in range(len(buffer.shape))]
+        if all(isinstance(i, Index) for i in indices):
+            offset: Dim = 0
+            for i, s in zip(indices, strides, strict=True):
+                offset = offset + i.dim * s  # type: ignore[attr-defined]
+            return self._affine_address(memory, element, offset)
+        total = Val("0", int64)
+        for i, s in zip(indices, strides, strict=True):
+            term = emit_scalar(self.f, "mul", [self.expr(i, memo), self.f.dim(s)], int64)
+            total = emit_scalar(self.f, "add", [total, term], int64)
+        return self._pointer(memory.pointer, element, total), False
+
+    def _pointer(self, base: str, element: str, offset: Val) -> Val:
+        kind = "ptr" if offset.lanes == 1 else f"<{offset.lanes} x ptr>"
+        text = self.f.assign(f"getelementptr inbounds {element}, ptr {base}, {offset}")
+        return Val(f"{kind} {text}", int64, offset.lanes)
+
+    def _affine_address(self, memory: Memory, element: str, offset: Dim) -> tuple[Val, bool]:
+        f = self.f
+        unrolled: dict[str, Dim] = {v: x for v, x in f.vars.items() if isinstance(x, int)}
+        offset = substitute(offset, unrolled)
+        stride: Dim | None = 0
+        if f.vector and f.vector[1] > 1:
+            var, lanes = f.vector
+            base = f.vars[var]
+            stride = coefficient(offset, var)
+            if isinstance(base, int):  # the loop is unrolled: lanes count from a known start
+                offset = substitute(offset, {var: base})
+                if stride not in (0, 1):
+                    return self._pointer(memory.pointer, element, self._lane_offsets(offset, stride, lanes)), False
+        if memory.lanes > 1:
+            offset, stride = offset * memory.lanes, 1
+        if stride in (0, 1):
+            constant = dict(offset.terms).get((), 0) if isinstance(offset, Poly) else offset
+            pointer = memory.pointer
+            if isinstance(offset, Poly):
+                pointer = f.assign(f"getelementptr inbounds {element}, ptr {pointer}, {f.dim(offset - constant)}")
+            if constant:
+                pointer = f.assign(f"getelementptr inbounds {element}, ptr {pointer}, i64 {constant}")
+            return Val(f"ptr {pointer}", int64), stride == 1
+        return self._pointer(memory.pointer, element, f.dim(offset, self.lanes)), False
+
+    def _lane_offsets(self, offset: Dim, stride: Dim | None, lanes: int) -> Val:
+        if stride is None:
+            raise CompileError(f"kernel {self.kernel.name}: an unrolled vector loop over a non-linear index")
+        steps = emit_scalar(self.f, "mul", [lane_numbers(lanes), self.f.dim(stride)], int64)
+        return emit_scalar(self.f, "add", [steps, self.f.dim(offset)], int64)
+
+    def _mask_with(self, guard: Val | None) -> Val | None:
+        if guard is None or self.mask is None:
+            return guard or self.mask
+        return emit_scalar(self.f, "bitand", [guard, self.mask], bool_)
+
+    def load(self, e: Load, memo: dict[Expr, Val]) -> Val:
+        guard = self._mask_with(self.expr(e.guard, memo) if e.guard is not None else None)
+        if guard is not None and guard.lanes == 1:
+            return self._guarded_load(e, guard, memo)
+        pointer, contiguous = self.address(e.buffer, e.indices, memo)
+        lanes = self.lanes if contiguous else pointer.lanes
+        if guard is not None:
+            lanes = guard.lanes
+            return self._from_storage(self._masked_load(e.buffer, pointer, contiguous, guard), e.dtype, lanes)
+        if pointer.lanes > 1:
+            true = splat(self.f, Val("true", bool_), lanes)
+            return self._from_storage(self._masked_load(e.buffer, pointer, False, true), e.dtype, lanes)
+        return self._from_storage(self._plain_load(e.buffer, pointer, lanes), e.dtype, lanes)
+
+    def _storage_vector(self, dtype: DType, lanes: int) -> str:
+        return storage_type(dtype) if lanes == 1 else f"<{lanes} x {storage_type(dtype)}>"
+
+    def _plain_load(self, buffer: Buffer, pointer: Val, lanes: int) -> str:
+        kind = self._storage_vector(buffer.dtype, lanes)
+        size = 1 if buffer.dtype.is_bool else buffer.dtype.itemsize
+        return self.f.assign(f"load {kind}, {pointer.text}, align {size}{self._alias(buffer)}")
+
+    def _masked_load(self, buffer: Buffer, pointer: Val, contiguous: bool, mask: Val) -> str:
+        f, n = self.f, mask.lanes
+        kind = self._storage_vector(buffer.dtype, n)
+        suffix = f"v{n}{_mangled(buffer.dtype)}"
+        if contiguous:
+            f.module.declare(f"declare {kind} @llvm.masked.load.{suffix}.p0(ptr, i32, <{n} x i1>, {kind})")
+            return f.assign(
+                f"call {kind} @llvm.masked.load.{suffix}.p0({pointer.text}, i32 {buffer.dtype.itemsize}, "
+                f"{mask}, {kind} zeroinitializer)"
+            )
+        vector = self._pointers(pointer, n)
+        f.module.declare(f"declare {kind} @llvm.masked.gather.{suffix}.v{n}p0(<{n} x ptr>, i32, <{n} x i1>, {kind})")
+        return f.assign(
+            f"call {kind} @llvm.masked.gather.{suffix}.v{n}p0({vector}, i32 {buffer.dtype.itemsize}, "
+            f"{mask}, {kind} zeroinitializer)"
+        )
+
+    def _pointers(self, pointer: Val, lanes: int) -> str:
+        if pointer.lanes == lanes:
+            return pointer.text
+        f = self.f
+        one = f.assign(f"insertelement <{lanes} x ptr> poison, {pointer.text}, i64 0")
+        many = f.assign(
+            f"shufflevector <{lanes} x ptr> {one}, <{lanes} x ptr> poison, <{lanes} x i32> zeroinitializer"
+        )
+        return f"<{lanes} x ptr> {many}"
+
+    def _guarded_load(self, e: Load, guard: Val, memo: dict[Expr, Val]) -> Val:
+        """A load under a condition that is one for all lanes: a branch around it."""
+        f = self.f
+        before, join = f.block, f.label("join")
+        then = f.label("load")
+        f.emit(f"br {guard}, label %{then}, label %{join}")
+        f.start_block(then)
+        with f.scope():
+            pointer, contiguous = self.address(e.buffer, e.indices, {})
+            lanes = self.lanes if contiguous else pointer.lanes
+            if pointer.lanes > 1:
+                true = splat(f, Val("true", bool_), lanes)
+                raw = self._masked_load(e.buffer, pointer, False, true)
+            else:
+                raw = self._plain_load(e.buffer, pointer, lanes)
+        loaded = f.block
+        f.emit(f"br label %{join}")
+        f.start_block(join)
+        kind = self._storage_vector(e.dtype, lanes)
+        zero = "zeroinitializer" if lanes > 1 else ("0.0" if e.dtype.is_float else "0")
+        merged = f.assign(f"phi {kind} [ {zero}, %{before} ], [ {raw}, %{loaded} ]")
+        return self._from_storage(merged, e.dtype, lanes)
+
+    def _from_storage(self, text: str, dtype: DType, lanes: int) -> Val:
+        if dtype.is_bool:
+            zero = "zeroinitializer" if lanes > 1 else "0"
+            text = self.f.assign(f"icmp ne {self._storage_vector(dtype, lanes)} {text}, {zero}")
+        return Val(text, dtype, lanes)
+
+    def _alias(self, buffer: Buffer) -> str:
+        return self.scopes.get(buffer.name, "")
+
+    # --- statements ---
+
+    def body(self, stmts: Sequence[Stmt]) -> None:
+        for s in stmts:
+            if isinstance(s, Store):
+                self.store(s)
+            elif isinstance(s, For):
+                self.loop(s)
+            elif isinstance(s, Let):
+                self.temps[s.name] = self.expr(s.value, {})
+            elif isinstance(s, Alloc):
+                self.alloc(s)
+            else:
+                self.branch(s)
+
+    def store(self, s: Store) -> None:
+        f, memo = self.f, {}  # type: FunctionText, dict[Expr, Val]
+        pointer, contiguous = self.address(s.buffer, s.indices, memo)
+        value = self._combined(s, pointer, contiguous, memo)
+        lanes = self.lanes if contiguous else pointer.lanes
+        if value.lanes > lanes and self.mask is None:
+            raise CompileError(f"kernel {self.kernel.name}: lanes collide in a store to %{s.buffer.name}")
+        value = splat(f, value, lanes)
+        if value.dtype.is_bool:
+            value = Val(f.assign(f"zext {value} to {self._storage_vector(bool_, lanes)}"), bool_, lanes)
+        text = f"{self._storage_vector(s.buffer.dtype, lanes)} {value.text}"
+        mask = self.mask
+        if mask is not None and (mask.lanes > 1 or pointer.lanes > 1):
+            self._masked_store(s.buffer, text, pointer, contiguous, splat(f, mask, lanes))
+        elif pointer.lanes > 1:
+            self._masked_store(s.buffer, text, pointer, False, splat(f, Val("true", bool_), lanes))
+        else:
+            size = 1 if s.buffer.dtype.is_bool else s.buffer.dtype.itemsize
+            f.emit(f"store {text}, {pointer.text}, align {size}{self._alias(s.buffer)}")
+
+    def _combined(self, s: Store, pointer: Val, contiguous: bool, memo: dict[Expr, Val]) -> Val:
+        if s.combiner is None:
+            return self.expr(s.value, memo)
+        old = self.load(Load(s.buffer, s.indices), memo)
+        v = s.value
+        if s.combiner == "add" and isinstance(v, Scalar) and v.op == "mul" and v.dtype.is_float:
+            return emit_scalar(self.f, "fma", [*(self.expr(a, memo) for a in v.args), old], v.dtype)
+        op = {"and": "bitand", "or": "bitor"}.get(s.combiner, s.combiner)
+        return emit_scalar(self.f, op, [old, self.expr(v, memo)], s.buffer.dtype)
+
+    def _masked_store(self, buffer: Buffer, text: str, pointer: Val, contiguous: bool, mask: Val) -> None:
+        f, n = self.f, mask.lanes
+        kind = self._storage_vector(buffer.dtype, n)
+        suffix = f"v{n}{_mangled(buffer.dtype)}"
+        size = buffer.dtype.itemsize
+        if contiguous:
+            f.module.declare(f"declare void @llvm.masked.store.{suffix}.p0({kind}, ptr, i32, <{n} x i1>)")
+            f.emit(f"call void @llvm.masked.store.{suffix}.p0({text}, {pointer.text}, i32 {size}, {mask})")
+        else:
+            f.module.declare(f"declare void @llvm.masked.scatter.{suffix}.v{n}p0({kind}, <{n} x ptr>, i32, <{n} x i1>)")
+            f.emit(
+                f"call void @llvm.masked.scatter.{suffix}.v{n}p0({text}, {self._pointers(pointer, n)}, "
+                f"i32 {size}, {mask})"
+            )
+
+    def alloc(self, s: Alloc) -> None:
+        if s.space == "workspace":
+            return  # a parameter
+        size = product(s.buffer.shape)
+        if not isinstance(size, int):
+            raise CompileError(f"kernel {self.kernel.name}: %{s.buffer.name} needs a constant size")
+        lanes = self.lanes if s.space == "register" else 1
+        pointer = self.f.alloca(max(size, 1) * lanes, storage_type(s.buffer.dtype))
+        self.memory[s.buffer.name] = Memory(pointer, lanes)
+
+    def branch(self, s: If) -> None:
+        condition = self.expr(s.condition, {})
+        if condition.lanes == 1:
+            with self.f.when(condition.text):
+                self.body(s.then)
+            if s.otherwise:
+                negated = emit_scalar(self.f, "bitnot", [condition], bool_)
+                with self.f.when(negated.text):
+                    self.body(s.otherwise)
+            return
+        outer = self.mask
+        for taken, stmts in ((True, s.then), (False, s.otherwise)):
+            if stmts:
+                mask = condition if taken else emit_scalar(self.f, "bitnot", [condition], bool_)
+                self.mask = emit_scalar(self.f, "bitand", [outer, mask], bool_) if outer else mask
+                self.body(stmts)
+        self.mask = outer
+
+    # --- loops ---
+
+    def loop(self, s: For) -> None:
+        kind = s.kind
+        if kind == "vector" and s.lanes > 1 and self.f.vector is None:
+            self.vector_loop(s)
+        elif kind == "unroll":
+            assert isinstance(s.extent, int), "an unrolled loop has a constant extent"
+            for k in range(s.extent):
+                with self.f.scope():
+                    self.f.vars[s.var] = k
+                    self.body(s.body)
+        elif kind == "parallel" and not self.f.vector and self.mask is None:
+            self.parallel_loop(s)
+        else:
+            self.serial(s, "0", self.f.dim(s.extent).text)
+
+    def serial(self, s: For, begin: str, end: str) -> None:
+        with self.f.loop(s.var, begin, end):
+            self.body(s.body)
+
+    def vector_loop(self, s: For) -> None:
+        f, lanes = self.f, s.lanes
+        if isinstance(s.extent, int) and s.extent < UNROLL_VECTORS * lanes + lanes:
+            full = s.extent // lanes * lanes
+            for k in range(0, full, lanes):
+                self._vector_body(s, k)
+            for k in range(full, s.extent):
+                with f.scope():
+                    f.vars[s.var] = k
+                    self.body(s.body)
+            return
+        main = f.dim(s.extent - s.extent % lanes) if isinstance(s.extent, int) else self._multiple(s.extent, lanes)
+        with f.loop(s.var, "0", main.text, lanes):
+            f.vector = (s.var, lanes)
+            self.body(s.body)
+            f.vector = None
+        if not isinstance(s.extent, int) or s.extent % lanes:
+            self.serial(s, main.text, f.dim(s.extent).text)
+
+    def _multiple(self, extent: Dim, lanes: int) -> Val:
+        return Val(self.f.assign(f"and {self.f.dim(extent)}, {-lanes}"), int64)
+
+    def _vector_body(self, s: For, start: int) -> None:
+        with self.f.scope():
+            self.f.vars[s.var] = start
+            self.f.vector = (s.var, s.lanes)
+            self.body(s.body)
+            self.f.vector = None
+
+    def parallel_loop(self, s: For) -> None:
+        """Outline the body as ``void body(ptr captured, i64 begin, i64 end)`` and hand it to the threads."""
+        f = self.f
+        name = f"{self.kernel.name}.body{len(f.module.functions)}"
+        captured = self._captured(s)
+        inner = _Emitter(self.kernel, f.module, self.scopes)
+        inner._unpack(captured)
+        with inner.f.loop(s.var, "%begin", "%end"):
+            inner.body(s.body)
+        inner.f.emit("ret void")
+        header = f"define internal void @{name}(ptr %captured, i64 %begin, i64 %end) #0"
+        f.module.functions.append(inner.f.text(header))
+        record = f.alloca(len(captured), "i64")
+        for k, (_, value) in enumerate(captured):
+            slot = f.assign(f"getelementptr inbounds i64, ptr {record}, i64 {k}")
+            f.emit(f"store {value}, ptr {slot}, align 8")
+        extent = f.dim(s.extent)
+        effort = f.dim(work(s))
+        small = f.assign(f"icmp slt {effort}, {PARALLEL_GRAIN}")
+        context = f.assign(f"select i1 {small}, ptr null, ptr %context")
+        f.emit(f"call void @gw_parallel(ptr {context}, ptr @{name}, ptr {record}, {extent})")
+
+    def _captured(self, s: For) -> list[tuple[str, str]]:
+        """What the body needs: (what it is, typed value)."""
+        found = [(f"memory {n}", f"ptr {m.pointer}") for n, m in self.memory.items() if m.lanes == 1]
+        for name, value in self.f.vars.items():
+            typed = f"i64 {value}" if isinstance(value, int) else str(value)
+            found.append((f"var {name}", typed))
+        used = {e.name for st in statements((s,)) for e in _temps(st)}
+        found += [(f"temp {n}", str(self.temps[n])) for n in sorted(used) if n in self.temps]
+        return found
+
+    def _unpack(self, captured: list[tuple[str, str]]) -> None:
+        f = self.f
+        for k, (what, typed) in enumerate(captured):
+            kind, name = what.split(" ", 1)
+            slot = f.assign(f"getelementptr inbounds i64, ptr %captured, i64 {k}")
+            value = f.assign(f"load {typed.split()[0]}, ptr {slot}, align 8")
+            if kind == "memory":
+                self.memory[name] = Memory(value)
+            elif kind == "var":
+                f.vars[name] = Val(value, int64)
+            else:
+                self.temps[name] = Val(value, _dtype_of_temp(self.kernel, name))
+
+
+def _mangled(dtype: DType) -> str:
+    return f"f{dtype.bits}" if dtype.is_float else f"i{dtype.bits}"
+
+
+def _temps(s: Stmt) -> list[Temp]:
+    roots: list[Expr] = []
+    if isinstance(s, (Let, Store)):
+        roots = [s.value, *(s.indices if isinstance(s, Store) else ())]
+    elif isinstance(s, If):
+        roots = [s.condition]
+    return [e for r in roots for e in walk(r) if isinstance(e, Temp)]
+
+
+def _dtype_of_temp(kernel: Kernel, name: str) -> DType:
+    for s in statements(kernel.body):
+        if isinstance(s, Let) and s.name == name:
+            return s.value.dtype
+    raise CompileError(f"kernel {kernel.name}: %{name} is not bound")
+
+
+def workspaces(kernel: Kernel) -> list[Buffer]:
+    """Buffers that the kernel wants in the arena while it runs."""
+    return [s.buffer for s in kernel.body if isinstance(s, Alloc) and s.space == "workspace"]
+
+
+def emit_kernel(kernel: Kernel, module: ModuleText) -> None:
+    """Add a kernel's functions to a module.
+
+    The entry is ``void @name(ptr context, ptr inputs..., ptr outputs..., ptr workspaces..., i64 symbols...)``.
+    """
+    emitter = _Emitter(kernel, module, _alias_scopes(kernel, module))
+    buffers = [*kernel.inputs, *kernel.outputs, *workspaces(kernel)]
+    for k, b in enumerate(buffers):
+        emitter.memory[b.name] = Memory(f"%p{k}")
+    for name in kernel.symbols:
+        emitter.f.vars[name] = Val(f"%dim.{name}", int64)
+    emitter.body(kernel.body)
+    emitter.f.emit("ret void")
+    parameters = ["ptr %context", *(f"ptr %p{k}" for k in range(len(buffers)))]
+    parameters += [f"i64 %dim.{name}" for name in kernel.symbols]
+    module.functions.append(emitter.f.text(f"define internal void @{kernel.name}({', '.join(parameters)}) #0"))
+
+
+def _alias_scopes(kernel: Kernel, module: ModuleText) -> dict[str, str]:
+    """Metadata that tells LLVM which buffers do not overlap: all, but for in-place pairs."""
+    same = {kernel.outputs[o].name: kernel.inputs[i].name for o, i in kernel.inplace}
+    names = [b.name for b in (*kernel.inputs, *kernel.outputs, *workspaces(kernel)) if b.name not in same]
+    if len(names) < 2:
+        return {}
+    domain = module.metadata("@", distinct=True)
+    scope = {n: module.metadata(f"@, {domain}", distinct=True) for n in names}
+    found = {}
+    for n in names:
+        others = ", ".join(scope[m] for m in names if m != n)
+        found[n] = f", !alias.scope {module.metadata(scope[n])}, !noalias {module.metadata(others)}"
+    return {**found, **{output: found[source] for output, source in same.items()}}

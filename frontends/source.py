@@ -1,0 +1,44 @@
+"""Which line of the user's program makes a value: the first frame outside this package."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from typing import TypeVar
+
+from ..ir.graph import Loc, current_location, source_location
+
+__all__ = ["located", "user_location"]
+
+_PACKAGE = __name__.partition(".")[0]
+
+F = TypeVar("F", bound=Callable[..., object])
+
+
+def user_location() -> Loc | None:
+    """The file (absolute path) and line of the innermost caller outside this package."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").partition(".")[0] != _PACKAGE:
+            file = frame.f_code.co_filename
+            return Loc(file if file.startswith("<") else os.path.abspath(file), frame.f_lineno)
+        frame = frame.f_back  # type: ignore[assignment]
+    return None
+
+
+def located(function: F) -> F:
+    """Give the values that a public function makes the source line of its caller.
+
+    A function called by another one of this package keeps the outer one's line.
+    """
+
+    @functools.wraps(function)
+    def wrapper(*args: object, **kwargs: object) -> object:
+        if current_location() is not None:
+            return function(*args, **kwargs)
+        with source_location(user_location()):
+            return function(*args, **kwargs)
+
+    return wrapper  # type: ignore[return-value]

@@ -1,0 +1,1 @@
+"""The intermediate representations: graph, program, loops; and the ops they speak of."""

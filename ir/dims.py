@@ -1,0 +1,431 @@
+"""Symbolic integers: dimensions of shapes, and index expressions of loops.
+
+A `Dim` is an ``int`` or a `Poly`: a polynomial with integer coefficients over *atoms*. An atom is a
+symbol (a dimension such as ``N``, or a loop variable) or an irreducible ``//``, ``%``, ``max``,
+``min``. Polynomials are kept in one normal form, so equal ones are equal objects in nearly every
+case; SymPy, imported only then, decides the rest (see `equal`). All symbols stand for
+non-negative integers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Union
+
+from ..errors import DimensionError
+
+__all__ = [
+    "Atom",
+    "Dim",
+    "Op",
+    "Poly",
+    "align",
+    "at_most",
+    "ceildiv",
+    "coefficient",
+    "dim_max",
+    "dim_min",
+    "equal",
+    "evaluate",
+    "floordiv",
+    "mod",
+    "product",
+    "simplify",
+    "substitute",
+    "symbol",
+    "symbols",
+]
+
+INT64_MAX = 2**63 - 1
+
+
+class Op:
+    """An irreducible ``//``, ``%``, ``max`` or ``min`` of dims; an atom of `Poly`."""
+
+    __slots__ = ("args", "kind", "_hash")
+
+    def __init__(self, kind: str, args: tuple[Dim, ...]) -> None:
+        self.kind = kind
+        self.args = args
+        self._hash = hash((kind, args))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Op) and self.kind == other.kind and self.args == other.args
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __str__(self) -> str:
+        if self.kind in ("max", "min"):
+            return f"{self.kind}({', '.join(map(str, self.args))})"
+        left, right = (_parenthesized(a) for a in self.args)
+        if "*" in right.replace("**", "") and not right.startswith("("):  # N // (2*M)
+            right = f"({right})"
+        return f"({left} {self.kind} {right})"
+
+
+Atom = Union[str, Op]
+Monomial = tuple[tuple[Atom, int], ...]  # sorted (atom, power) pairs; () is the constant term
+
+
+def _parenthesized(dim: Dim) -> str:
+    text = str(dim)
+    return text if isinstance(dim, int) or len(dim.terms) == 1 and " " not in text else f"({text})"
+
+
+class Poly:
+    """A polynomial that is not a constant; build it with operators on `symbol`."""
+
+    __slots__ = ("terms", "_hash")
+
+    def __init__(self, terms: tuple[tuple[Monomial, int], ...]) -> None:
+        self.terms = terms
+        self._hash = hash(terms)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (
+            isinstance(other, Poly) and self._hash == other._hash and self.terms == other.terms
+        )
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __add__(self, other: Dim) -> Dim:
+        if not isinstance(other, (int, Poly)):
+            return NotImplemented  # a tensor, which takes the dim as a number
+        total = dict(self.terms)
+        for monomial, c in _terms(other):
+            total[monomial] = total.get(monomial, 0) + c
+        return _make(total)
+
+    def __neg__(self) -> Dim:
+        return _make({m: -c for m, c in self.terms})
+
+    def __sub__(self, other: Dim) -> Dim:
+        return self + -other
+
+    def __rsub__(self, other: Dim) -> Dim:
+        return -self + other
+
+    def __mul__(self, other: Dim) -> Dim:
+        if not isinstance(other, (int, Poly)):
+            return NotImplemented  # a tensor, which takes the dim as a number
+        total: dict[Monomial, int] = {}
+        for m1, c1 in self.terms:
+            for m2, c2 in _terms(other):
+                m = _multiply(m1, m2)
+                total[m] = total.get(m, 0) + c1 * c2
+        return _make(total)
+
+    __radd__ = __add__
+    __rmul__ = __mul__
+
+    def __floordiv__(self, other: Dim) -> Dim:
+        return floordiv(self, other)
+
+    def __rfloordiv__(self, other: Dim) -> Dim:
+        return floordiv(other, self)
+
+    def __mod__(self, other: Dim) -> Dim:
+        return mod(self, other)
+
+    def __rmod__(self, other: Dim) -> Dim:
+        return mod(other, self)
+
+    def __str__(self) -> str:
+        out = ""
+        for monomial, c in self.terms:
+            factors = [str(a) if p == 1 else f"{a}**{p}" for a, p in monomial]
+            if abs(c) != 1 or not factors:
+                factors.insert(0, str(abs(c)))
+            sign = ("-" if c < 0 else "") if not out else (" - " if c < 0 else " + ")
+            out += sign + "*".join(factors)
+        return out
+
+    __repr__ = __str__
+
+
+Dim = Union[int, Poly]
+
+
+def _terms(dim: Dim) -> Iterable[tuple[Monomial, int]]:
+    return dim.terms if isinstance(dim, Poly) else (((), dim),)
+
+
+def _order(monomial: Monomial) -> tuple[int, str]:
+    return -sum(p for _, p in monomial), " ".join(f"{a}^{p}" for a, p in monomial)
+
+
+def _make(terms: Mapping[Monomial, int]) -> Dim:
+    kept = [(m, c) for m, c in terms.items() if c]
+    if not kept:
+        return 0
+    if len(kept) == 1:
+        return kept[0][1] if not kept[0][0] else Poly(tuple(kept))
+    kept.sort(key=lambda term: _order(term[0]))
+    return Poly(tuple(kept))
+
+
+@lru_cache(maxsize=65536)
+def _multiply(a: Monomial, b: Monomial) -> Monomial:
+    if not a or not b:
+        return a or b
+    powers = dict(a)
+    for atom, p in b:
+        powers[atom] = powers.get(atom, 0) + p
+    return tuple(sorted(powers.items(), key=lambda item: str(item[0])))
+
+
+def _atom(kind: str, *args: Dim) -> Dim:
+    return Poly((((((Op(kind, args)), 1),), 1),))
+
+
+@lru_cache(maxsize=4096)
+def symbol(name: str) -> Poly:
+    """The dim that stands for a named, non-negative integer."""
+    return Poly(((((name, 1),), 1),))
+
+
+def product(dims: Iterable[Dim]) -> Dim:
+    """The product of dims; 1 of none."""
+    result: Dim = 1
+    for d in dims:
+        result = result * d
+    return result
+
+
+def _divide_term(monomial: Monomial, c: int, by: Monomial, by_c: int) -> tuple[Monomial, int] | None:
+    if c % by_c:
+        return None
+    powers = dict(monomial)
+    for atom, p in by:
+        if powers.get(atom, 0) < p:
+            return None
+        powers[atom] -= p
+    return tuple((a, p) for a, p in powers.items() if p), c // by_c
+
+
+def _split(a: Dim, b: Dim) -> tuple[Dim, Dim]:
+    """Write ``a = b * quotient + rest`` with every divisible term in the quotient."""
+    terms_b = tuple(_terms(b))
+    if len(terms_b) != 1:
+        return (1, 0) if a == b else (0, a)
+    (by, by_c), = terms_b
+    quotient: dict[Monomial, int] = {}
+    rest: dict[Monomial, int] = {}
+    for m, c in _terms(a):
+        if not m and not by:  # an integer constant: split it as Python's divmod does
+            q, r = divmod(c, by_c)
+            quotient[()] = quotient.get((), 0) + q
+            rest[()] = rest.get((), 0) + r
+            continue
+        divided = _divide_term(m, c, by, by_c)
+        target, (key, value) = (rest, (m, c)) if divided is None else (quotient, divided)
+        target[key] = target.get(key, 0) + value
+    return _make(quotient), _make(rest)
+
+
+def floordiv(a: Dim, b: Dim) -> Dim:
+    """``a // b``, rounded towards minus infinity.
+
+    Raises
+    ------
+    DimensionError
+        If `b` is the constant 0.
+    """
+    if isinstance(b, int):
+        if b == 0:
+            raise DimensionError(f"dimension {a} divided by zero")
+        if isinstance(a, int):
+            return a // b
+        if b == 1:
+            return a
+    quotient, rest = _split(a, b)
+    if isinstance(rest, int) and (rest == 0 or isinstance(b, int)):
+        return quotient + (rest // b if isinstance(b, int) else 0)
+    return quotient + _atom("//", rest, b)
+
+
+def mod(a: Dim, b: Dim) -> Dim:
+    """``a % b``, with the sign of `b`."""
+    if isinstance(b, int):
+        if b == 0:
+            raise DimensionError(f"dimension {a} modulo zero")
+        if isinstance(a, int):
+            return a % b
+        if b == 1:
+            return 0
+    _, rest = _split(a, b)
+    if isinstance(rest, int) and (rest == 0 or isinstance(b, int)):
+        return rest % b if isinstance(b, int) else 0
+    return _atom("%", rest, b)
+
+
+def ceildiv(a: Dim, b: int) -> Dim:
+    """``a / b`` rounded up, for a positive integer `b`."""
+    return floordiv(a + (b - 1), b)
+
+
+def align(size: Dim, to: int) -> Dim:
+    """The smallest multiple of `to` that is at least `size`."""
+    if all(c % to == 0 for _, c in _terms(size)):
+        return size
+    return ceildiv(size, to) * to
+
+
+def at_most(a: Dim, b: Dim) -> bool:
+    """Whether ``a <= b`` is certain for all non-negative values of the symbols."""
+    difference = b - a
+    if isinstance(difference, int):
+        return difference >= 0
+    return all(
+        c >= 0 and all(isinstance(x, str) or _non_negative(x) for x, _ in m)
+        for m, c in difference.terms
+    )
+
+
+def _non_negative(atom: Op) -> bool:
+    if atom.kind == "%":
+        return isinstance(atom.args[1], int) and atom.args[1] > 0
+    if atom.kind == "max":
+        return any(at_most(0, a) for a in atom.args)
+    return all(at_most(0, a) for a in atom.args)
+
+
+def _extremum(kind: str, dims: Iterable[Dim]) -> Dim:
+    kept: list[Dim] = []
+    for d in dims:
+        dominated = (lambda a, b: at_most(a, b)) if kind == "max" else (lambda a, b: at_most(b, a))
+        if any(dominated(d, k) for k in kept):
+            continue
+        kept = [k for k in kept if not dominated(k, d)] + [d]
+    if len(kept) == 1:
+        return kept[0]
+    return _atom(kind, *sorted(kept, key=str))
+
+
+def dim_max(*dims: Dim) -> Dim:
+    """The largest of the dims, without those that another always exceeds."""
+    return _extremum("max", dims)
+
+
+def dim_min(*dims: Dim) -> Dim:
+    """The smallest of the dims, without those that never are."""
+    return _extremum("min", dims)
+
+
+def symbols(dim: Dim) -> set[str]:
+    """The names that occur in a dim."""
+    found: set[str] = set()
+    if isinstance(dim, Poly):
+        for monomial, _ in dim.terms:
+            for atom, _power in monomial:
+                found |= {atom} if isinstance(atom, str) else set().union(*map(symbols, atom.args))
+    return found
+
+
+_APPLY = {"//": floordiv, "%": mod, "max": dim_max, "min": dim_min}
+
+
+def substitute(dim: Dim, values: Mapping[str, Dim]) -> Dim:
+    """The dim with symbols replaced by other dims."""
+    if not isinstance(dim, Poly):
+        return dim
+    total: Dim = 0
+    for monomial, c in dim.terms:
+        term: Dim = c
+        for atom, power in monomial:
+            if isinstance(atom, str):
+                factor: Dim = values[atom] if atom in values else symbol(atom)
+            else:
+                factor = _APPLY[atom.kind](*(substitute(a, values) for a in atom.args))
+            for _ in range(power):
+                term = term * factor
+        total = total + term
+    return total
+
+
+def evaluate(dim: Dim, values: Mapping[str, int]) -> int:
+    """The integer a dim stands for.
+
+    Raises
+    ------
+    DimensionError
+        If a symbol has no value.
+    """
+    result = substitute(dim, values)
+    if not isinstance(result, int):
+        raise DimensionError(f"dimension {dim} needs a value for {', '.join(sorted(symbols(result)))}")
+    return result
+
+
+def coefficient(dim: Dim, name: str) -> Dim | None:
+    """The factor of a symbol in a dim that is linear in it; None where it is not linear."""
+    if not isinstance(dim, Poly):
+        return 0
+    factor: Dim = 0
+    for monomial, c in dim.terms:
+        powers = dict(monomial)
+        power = powers.pop(name, 0)
+        if power > 1 or any(isinstance(a, Op) and name in symbols(_make({((a, 1),): 1})) for a in powers):
+            return None
+        if power:
+            factor = factor + _make({tuple(powers.items()): c})
+    return factor
+
+
+def simplify(dim: Dim, extents: Mapping[str, Dim]) -> Dim:
+    """Remove ``//`` and ``%`` that cannot act, given ``0 <= symbol < extent`` for some symbols."""
+    if not isinstance(dim, Poly):
+        return dim
+    total: Dim = 0
+    for monomial, c in dim.terms:
+        term: Dim = c
+        for atom, power in monomial:
+            factor = symbol(atom) if isinstance(atom, str) else _simplify_op(atom, extents)
+            for _ in range(power):
+                term = term * factor
+        total = total + term
+    return total
+
+
+def _simplify_op(atom: Op, extents: Mapping[str, Dim]) -> Dim:
+    args = tuple(simplify(a, extents) for a in atom.args)
+    if atom.kind in ("//", "%"):
+        quotient, rest = _split(args[0], args[1])
+        if _below(rest, args[1], extents):
+            return quotient if atom.kind == "//" else rest
+    return _APPLY[atom.kind](*args)
+
+
+def _below(dim: Dim, bound: Dim, extents: Mapping[str, Dim]) -> bool:
+    """Whether ``0 <= dim < bound`` is certain."""
+    if not all(c >= 0 and all(isinstance(a, str) for a, _ in m) for m, c in _terms(dim)):
+        return False
+    largest = substitute(dim, {name: extent - 1 for name, extent in extents.items()})
+    return at_most(largest + 1, bound)
+
+
+def equal(a: Dim, b: Dim) -> bool:
+    """Whether two dims are equal for all values of their symbols (SymPy decides the hard cases)."""
+    if a == b:
+        return True
+    difference = a - b
+    if isinstance(difference, int) or all(isinstance(x, str) for m, _ in difference.terms for x, _ in m):
+        return False  # polynomials in normal form: different terms, different functions
+    import sympy
+
+    names = {s: sympy.Symbol(s, integer=True, nonnegative=True) for s in symbols(difference)}
+    functions = {"max": sympy.Max, "min": sympy.Min, "//": lambda p, q: sympy.floor(p / q), "%": sympy.Mod}
+
+    def convert(dim: Dim) -> sympy.Expr:
+        return sympy.Add(*(
+            c * sympy.Mul(*(
+                (names[x] if isinstance(x, str) else functions[x.kind](*map(convert, x.args))) ** p
+                for x, p in m
+            ))
+            for m, c in _terms(dim)
+        ))
+
+    return bool(sympy.simplify(convert(difference)) == 0)

@@ -1,0 +1,283 @@
+"""The graph: immutable, hash-consed values in static single assignment form.
+
+A `Value` is the result of an op applied to other values. Values are interned: building the same
+op on the same operands with the same attributes returns the same object, so ``is`` is equality and
+equal subexpressions are shared from the start.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import GraphError
+from .types import TensorType, TupleType, Type
+
+if TYPE_CHECKING:
+    from .op import Op
+
+__all__ = [
+    "Graph", "Literal", "Loc", "Value", "current_location", "make", "source_location", "topological", "users",
+]
+
+
+@dataclass(frozen=True)
+class Loc:
+    """A line of the user's source; `role` is ``"grad"`` for values made by differentiation."""
+
+    file: str
+    line: int
+    role: str = ""
+
+    def __str__(self) -> str:
+        suffix = f" {self.role}" if self.role else ""
+        return f'loc("{self.file}":{self.line}{suffix})'
+
+    def as_gradient(self) -> Loc:
+        return Loc(self.file, self.line, "grad")
+
+
+class Literal:
+    """An array as an attribute: immutable, compared by content."""
+
+    __slots__ = ("array", "key")
+
+    def __init__(self, array: np.ndarray[Any, Any]) -> None:
+        array = np.array(array, order="C")
+        array.setflags(write=False)
+        self.array = array
+        self.key = (array.dtype.str, array.shape, array.tobytes())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Literal) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+
+def attr_key(value: Any) -> Any:
+    """A key that tells 0.0 from -0.0, 1 from True, and equals itself for NaN."""
+    if isinstance(value, tuple):
+        return tuple(map(attr_key, value))
+    if isinstance(value, (bool, int, float)):
+        return type(value).__name__, repr(value)
+    return value
+
+
+def _operator(name: str, reflected: bool = False) -> Callable[[Value, Value | float], Value]:
+    def method(self: Value, other: Value | float) -> Value:
+        from .op import OPS
+
+        return OPS[name](other, self) if reflected else OPS[name](self, other)
+
+    return method
+
+
+class Value:
+    """One result in a graph; make it with `make` or the functions of `ir.builder`.
+
+    Attributes
+    ----------
+    op : the op's definition.
+    operands : the values it reads.
+    attrs : its attributes, by name.
+    regions : graphs that it runs (the body of a fusion).
+    type : `TensorType`, or `TupleType` for several results.
+    loc : the user's source line, if known; not part of the identity.
+    """
+
+    __slots__ = ("op", "operands", "attrs", "regions", "type", "loc", "__weakref__")
+
+    op: Op
+    operands: tuple[Value, ...]
+    attrs: Mapping[str, Any]
+    regions: tuple[Graph, ...]
+    type: Type
+    loc: Loc | None
+
+    @property
+    def tensor(self) -> TensorType:
+        """The type of a value that is one tensor."""
+        assert isinstance(self.type, TensorType), f"{self.op.name} has several results"
+        return self.type
+
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        return self.tensor.shape
+
+    @property
+    def dtype(self) -> Any:
+        return self.tensor.dtype
+
+    # The IR's own arithmetic, in which VJPs and rewrites are written.
+    __add__, __radd__ = _operator("add"), _operator("add", reflected=True)
+    __sub__, __rsub__ = _operator("sub"), _operator("sub", reflected=True)
+    __mul__, __rmul__ = _operator("mul"), _operator("mul", reflected=True)
+    __truediv__, __rtruediv__ = _operator("div"), _operator("div", reflected=True)
+    __pow__ = _operator("pow")
+    __lt__, __le__, __gt__, __ge__ = map(_operator, ("lt", "le", "gt", "ge"))
+
+    def __neg__(self) -> Value:
+        from .op import OPS
+
+        return OPS["neg"](self)
+
+    def with_operands(self, operands: Sequence[Value]) -> Value:
+        """The same op on other operands; itself if they are the same."""
+        if all(a is b for a, b in zip(operands, self.operands, strict=True)):
+            return self
+        return make(self.op, operands, self.attrs, self.regions, loc=self.loc)
+
+    def __repr__(self) -> str:
+        return f"<{self.op.name}: {self.type}>"
+
+
+_interned: weakref.WeakValueDictionary[Any, Value] = weakref.WeakValueDictionary()
+_current_loc: list[Loc | None] = [None]
+
+
+def current_location() -> Loc | None:
+    """The source line that new values get."""
+    return _current_loc[-1]
+
+
+class source_location:
+    """Context in which new values get this source line."""
+
+    def __init__(self, loc: Loc | None) -> None:
+        self.loc = loc
+
+    def __enter__(self) -> None:
+        _current_loc.append(self.loc)
+
+    def __exit__(self, *_: object) -> None:
+        _current_loc.pop()
+
+
+def make(
+    op: Op,
+    operands: Iterable[Value] = (),
+    attrs: Mapping[str, Any] | None = None,
+    regions: Sequence[Graph] = (),
+    loc: Loc | None = None,
+) -> Value:
+    """Apply an op: infer its type, or return the equal value that exists already.
+
+    Raises
+    ------
+    GraphError
+        Whatever the op's type rule raises for these operands and attributes.
+    """
+    operands = tuple(operands)
+    attrs = dict(attrs or {})
+    key = (
+        op.name,
+        tuple(map(id, operands)),
+        tuple(sorted((k, attr_key(v)) for k, v in attrs.items())) if attrs else (),
+        tuple(map(id, regions)),
+    )
+    found = _interned.get(key)
+    if found is not None:
+        return found
+    loc = loc or _current_loc[-1]
+    value = Value()
+    value.op, value.operands, value.attrs, value.regions = op, operands, attrs, tuple(regions)
+    value.loc = loc
+    value.type = op.infer_type(operands, attrs, value.regions, loc)
+    _interned[key] = value
+    return value
+
+
+def topological(roots: Iterable[Value]) -> list[Value]:
+    """All values the roots depend on, operands before users, in a deterministic order."""
+    order: list[Value] = []
+    seen: set[int] = set()
+    stack: list[tuple[Value, bool]] = [(v, False) for v in reversed(list(roots))]
+    while stack:
+        value, done = stack.pop()
+        if done:
+            order.append(value)
+        elif id(value) not in seen:
+            seen.add(id(value))
+            stack.append((value, True))
+            stack.extend((o, False) for o in reversed(value.operands) if id(o) not in seen)
+    return order
+
+
+def users(order: Iterable[Value]) -> dict[Value, list[Value]]:
+    """Who reads each value, in order."""
+    readers: dict[Value, list[Value]] = {}
+    for value in order:
+        readers.setdefault(value, [])
+        for operand in dict.fromkeys(value.operands):
+            readers.setdefault(operand, []).append(value)
+    return readers
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """A function: from inputs and states to outputs and new states.
+
+    Attributes
+    ----------
+    name : an identifier.
+    inputs : values of the op ``input``, in the order of the arguments.
+    states : values of the op ``state``: mutable variables that live outside the function.
+    outputs : what it returns.
+    updates : pairs of a state and its new value, assigned after all outputs are computed.
+    """
+
+    name: str
+    inputs: tuple[Value, ...]
+    states: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+    updates: tuple[tuple[Value, Value], ...] = ()
+    names: Mapping[Value, str] = field(default_factory=dict)
+
+    @property
+    def roots(self) -> tuple[Value, ...]:
+        """Outputs, then the new values of the states."""
+        return self.outputs + tuple(new for _, new in self.updates)
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """The symbolic dimensions of inputs and states, sorted."""
+        found: set[str] = set()
+        for value in self.inputs + self.states:
+            found |= value.tensor.symbols
+        return tuple(sorted(found))
+
+    def with_roots(self, roots: Sequence[Value]) -> Graph:
+        """The same function computing other roots (same number, same meaning)."""
+        n = len(self.outputs)
+        if all(a is b for a, b in zip(roots, self.roots, strict=True)):
+            return self
+        updates = tuple((s, new) for (s, _), new in zip(self.updates, roots[n:], strict=True))
+        return Graph(self.name, self.inputs, self.states, tuple(roots[:n]), updates, self.names)
+
+    def __iter__(self) -> Iterator[Value]:
+        """Values in topological order, inputs and states included."""
+        return iter(topological(self.inputs + self.states + self.roots))
+
+    def __str__(self) -> str:
+        from .printer import print_graph
+
+        return print_graph(self)
+
+
+def check_tuple_index(value: Value, index: int) -> TensorType:
+    """The type of one result of a value with several.
+
+    Raises
+    ------
+    GraphError
+        If there is no such result.
+    """
+    if not isinstance(value.type, TupleType) or not 0 <= index < len(value.type.items):
+        raise GraphError(f"{value.op.name} of type {value.type} has no result {index}")
+    return value.type.items[index]
+

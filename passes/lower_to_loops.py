@@ -1,0 +1,223 @@
+"""Lower a group of ops (a region graph) to one declarative kernel.
+
+Every op is inlined at the index where its users read it, by its index-space definition; what
+remains are loads of the group's inputs, scalar ops and reductions. A reduction is bound by a `Let`
+in the outermost loop in which all its variables are known: softmax, for instance, becomes
+
+    for i { let m = reduce(max, k) x[i,k]; let s = reduce(add, k) exp(x[i,k] - m)
+            for j { store y[i,j] = exp(x[i,j] - m) / s } }
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+
+from ..errors import CompileError
+from ..ir.dims import Dim, equal, simplify, symbol
+from ..ir.graph import Graph, Value
+from ..ir.loops import (
+    Buffer, Const, Expr, For, Index, Kernel, Let, Load, Reduce, Scalar, Stmt, Store, Temp, flat_index,
+    free_symbols, statements, walk,
+)  # fmt: skip
+from ..ir.op import Definition, Lowering
+from ..ir.scalars import apply, const
+from ..ir.types import Shape, TensorType
+
+__all__ = ["lower_to_loops"]
+
+
+def lower_to_loops(group: Graph, name: str) -> Kernel:
+    """The declarative kernel of a group; buffers are named ``in0.. out0..`` by position.
+
+    Raises
+    ------
+    CompileError
+        If the group holds an op without a definition, or an opaque op beside others.
+    """
+    inputs = tuple(_buffer(f"in{k}", v.tensor) for k, v in enumerate(group.inputs))
+    outputs = tuple(_buffer(f"out{k}", v.tensor) for k, v in enumerate(group.outputs))
+    symbols = tuple(sorted(set().union(*(v.tensor.symbols for v in (*group.inputs, *group.outputs)), set())))
+    opaque = [v for v in group if v.op.kind == "opaque"]
+    if opaque:
+        body = _lower_opaque(group, inputs, outputs)
+        return Kernel(name, inputs, outputs, body, symbols)
+    inliner = _Inliner(dict(zip(group.inputs, inputs)))
+    body = tuple(s for nest in _nests(group) for s in _lower_nest(inliner, nest, group, outputs))
+    return Kernel(name, inputs, outputs, body, symbols, _inplace(inputs, outputs, body))
+
+
+def _buffer(name: str, t: TensorType) -> Buffer:
+    return Buffer(name, t.dtype, t.shape)
+
+
+def _lower_opaque(group: Graph, inputs: tuple[Buffer, ...], outputs: tuple[Buffer, ...]) -> tuple[Stmt, ...]:
+    (value,) = group.outputs
+    if value.op.lower is None or tuple(value.operands) != group.inputs:
+        raise CompileError(f"{value.op.name} cannot be fused with its neighbours")
+    counter = itertools.count()
+    return tuple(value.op.lower(Lowering(
+        inputs, outputs, tuple(v.tensor for v in value.operands), value.tensor, value.attrs,
+        lambda prefix: f"{prefix}{next(counter)}",
+    )))
+
+
+# --- inlining ------------------------------------------------------------------------------------
+
+
+class _Inliner:
+    """Gives the scalar expression of any value of the group at any index."""
+
+    def __init__(self, buffers: Mapping[Value, Buffer]) -> None:
+        self.buffers = buffers
+        self.extents: dict[str, Dim] = {}
+        self._memo: dict[tuple[Value, tuple[Dim | Expr, ...], Expr | None], Expr] = {}
+        self._names = itertools.count()
+
+    def at(self, v: Value, index: Sequence[Dim | Expr], guard: Expr | None = None) -> Expr:
+        clean = tuple(simplify(i, self.extents) if not isinstance(i, (int, Expr)) else i for i in index)
+        key = (v, clean, guard)
+        if key not in self._memo:
+            self._memo[key] = self._at(v, clean, guard)
+        return self._memo[key]
+
+    def _at(self, v: Value, index: tuple[Dim | Expr, ...], guard: Expr | None) -> Expr:
+        buffer = self.buffers.get(v)
+        if buffer is not None:
+            return Load(buffer, tuple(i if isinstance(i, Expr) else Index(i) for i in index), guard)
+        if v.op.define is None:
+            raise CompileError(f"{v.op.name} has no definition in index space")
+
+        def read(operand: Value):  # type: ignore[no-untyped-def]
+            def at(indices: Sequence[Dim | Expr], guard: Expr | None = guard) -> Expr:
+                return self.at(operand, indices, _both(guard, outer))
+
+            outer = guard
+            return at
+
+        d = Definition(index, [o.tensor for o in v.operands], v.tensor, v.attrs, self._fresh)  # type: ignore[arg-type]
+        expr = v.op.define(d, *map(read, v.operands))
+        if guard is not None:
+            expr = Scalar("select", (guard, expr, const(0, expr.dtype)), expr.dtype)
+        return expr
+
+    def _fresh(self, extent: Dim) -> str:
+        name = f"r{next(self._names)}"
+        self.extents[name] = extent
+        return name
+
+
+def _both(a: Expr | None, b: Expr | None) -> Expr | None:
+    if a is None or b is None or a is b:
+        return a if b is None else b
+    return apply("bitand", a, b)
+
+
+# --- loop nests ----------------------------------------------------------------------------------
+
+
+def _nests(group: Graph) -> list[list[int]]:
+    """Outputs by nest: those whose shape is a prefix of the nest's largest share it."""
+    nests: list[list[int]] = []
+    shapes = [v.tensor.shape for v in group.outputs]
+    for k in sorted(range(len(shapes)), key=lambda k: -len(shapes[k])):
+        for nest in nests:
+            if _prefix(shapes[k], shapes[nest[0]]):
+                nest.append(k)
+                break
+        else:
+            nests.append([k])
+    return nests
+
+
+def _prefix(short: Shape, long: Shape) -> bool:
+    return len(short) <= len(long) and all(map(equal, short, long))
+
+
+def _lower_nest(inliner: _Inliner, nest: list[int], group: Graph, outputs: tuple[Buffer, ...]) -> list[Stmt]:
+    shape = group.outputs[nest[0]].tensor.shape
+    names = [f"i{k}" for k in range(len(shape))]
+    inliner.extents.update(zip(names, shape))
+    place = _Placement(names)
+    for k in nest:
+        rank = group.outputs[k].tensor.rank
+        index = [symbol(n) for n in names[:rank]]
+        value = place.bind_reductions(inliner.at(group.outputs[k], index))
+        place.levels[rank].append(Store(outputs[k], tuple(Index(i) for i in index), value))
+    return place.assemble(shape)
+
+
+class _Placement:
+    """Statements by loop depth; reductions are bound at the depth their variables need."""
+
+    def __init__(self, names: list[str]) -> None:
+        self.names = names
+        self.levels: list[list[Stmt]] = [[] for _ in range(len(names) + 1)]
+        self._depth: dict[str, int] = {n: k + 1 for k, n in enumerate(names)}
+        self._memo: dict[Expr, Expr] = {}
+        self._count = 0
+
+    def bind_reductions(self, e: Expr, inside: frozenset[str] = frozenset()) -> Expr:
+        """`e` with each reduction replaced by a temporary, where no outer reduction is in the way."""
+        key = e
+        if key in self._memo:
+            return self._memo[key]
+        result = e
+        if isinstance(e, Scalar):
+            result = Scalar(e.op, tuple(self.bind_reductions(a, inside) for a in e.args), e.dtype)
+        elif isinstance(e, Load):
+            indices = tuple(self.bind_reductions(i, inside) for i in e.indices)
+            guard = self.bind_reductions(e.guard, inside) if e.guard is not None else None
+            result = Load(e.buffer, indices, guard)
+        elif isinstance(e, Reduce):
+            own = inside | {v for v, _ in e.axes}
+            result = Reduce(e.combiner, e.axes, self.bind_reductions(e.body, own), e.dtype)
+            if not free_symbols(result) & inside:
+                result = self._bind(result)
+        if not free_symbols(e) & inside:
+            self._memo[key] = result
+        return result
+
+    def _bind(self, e: Reduce) -> Temp:
+        name = f"t{self._count}"
+        self._count += 1
+        depth = max((self._depth.get(s, 0) for s in free_symbols(e)), default=0)
+        self._depth[name] = depth
+        self.levels[depth].append(Let(name, e))
+        return Temp(name, e.dtype)
+
+    def assemble(self, shape: Shape) -> list[Stmt]:
+        body: list[Stmt] = self.levels[len(shape)]
+        for depth in reversed(range(len(shape))):
+            body = [*self.levels[depth], For(self.names[depth], shape[depth], tuple(body))]
+        return body
+
+
+# --- in place ------------------------------------------------------------------------------------
+
+
+def _inplace(inputs: tuple[Buffer, ...], outputs: tuple[Buffer, ...], body: tuple[Stmt, ...]) -> tuple[tuple[int, int], ...]:
+    """Pairs (output, input) where each element is read, if at all, only by the iteration that overwrites it."""
+    accesses: dict[str, list[tuple[int, Dim | None]]] = {}
+    stores: dict[str, tuple[int, Dim | None]] = {}
+    for nest, top in enumerate(body):
+        for s in statements((top,)):
+            if isinstance(s, Store):
+                stores[s.buffer.name] = (nest, flat_index(s))
+            roots = [s.value] if isinstance(s, (Let, Store)) else []
+            for e in (e for r in roots for e in walk(r)):
+                if isinstance(e, Load):
+                    accesses.setdefault(e.buffer.name, []).append((nest, flat_index(e)))
+    pairs = []
+    for o, out in enumerate(outputs):
+        for i, source in enumerate(inputs):
+            same = source.dtype == out.dtype and _prefix(source.shape, out.shape) and _prefix(out.shape, source.shape)
+            reads = accesses.get(source.name, [])
+            if same and stores[out.name][1] is not None and all(r == stores[out.name] for r in reads):
+                pairs.append((o, i))
+    return tuple(pairs)
+
+
+def is_constant(e: Expr) -> bool:
+    """Whether an expression is a literal."""
+    return isinstance(e, Const)

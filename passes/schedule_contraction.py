@@ -1,0 +1,423 @@
+"""Schedule a contraction for a CPU: register tiles, packed panels, lanes over the result or the sum.
+
+The kernel ``C[...] = epilogue(sum_k A * B)`` is tiled over one axis that only A has (`rows`) and the
+innermost axis of the result, which only B has (`columns`). A tile of rows x columns accumulates in
+registers while k runs; the epilogue acts on the tile. Two forms:
+
+- *columns in lanes*: B is read along the columns, from memory or from panels packed beforehand
+  (Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", ACM TOMS 2008); A is
+  broadcast.
+- *k in lanes*: where A and B both run along memory with k; partial sums are combined at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from dataclasses import replace as with_fields
+
+from ..ir.dims import Dim, ceildiv, coefficient, dim_min, floordiv, mod, product, symbol, symbols
+from ..ir.dtypes import DType
+from ..ir.loops import (
+    Alloc, Buffer, Const, Expr, For, If, Index, Kernel, Let, Load, Reduce, Scalar, Stmt, Store, Temp, flat_index,
+    free_symbols, replace, walk,
+)  # fmt: skip
+from ..ir.scalars import apply, const
+from .cpu_model import CpuModel
+from .schedule_reduction import fold_lanes
+
+__all__ = ["schedule_contraction"]
+
+PACK_ROWS = 24
+"""Rows of A from which packing B pays: each packed element is then used several times."""
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """A kernel recognized as a contraction.
+
+    `loops` are the result's (variable, extent) pairs; `a` depends on `rows`, `b` on the innermost
+    variable; `epilogue` are the statements after the sum, which read it as the temporary `total`.
+    """
+
+    loops: tuple[tuple[str, Dim], ...]
+    axes: tuple[tuple[str, Dim], ...]
+    a: Expr
+    b: Expr
+    total: Temp
+    epilogue: tuple[Stmt, ...]
+
+    @property
+    def column(self) -> str:
+        return self.loops[-1][0]
+
+    def extent(self, var: str) -> Dim:
+        return dict((*self.loops, *self.axes))[var]
+
+    @property
+    def rows(self) -> list[str]:
+        """Result variables that only A has, innermost last."""
+        has_a, has_b = free_symbols(self.a), free_symbols(self.b)
+        return [v for v, _ in self.loops if v in has_a and v not in has_b]
+
+
+def recognize(kernel: Kernel) -> Contraction | None:
+    """The contraction a kernel computes, if it is one perfect nest around a sum of products."""
+    loops: list[tuple[str, Dim]] = []
+    body: Sequence[Stmt] = kernel.body
+    while len(body) == 1 and isinstance(body[0], For):
+        loops.append((body[0].var, body[0].extent))
+        body = body[0].body
+    if not loops or not body or not isinstance(body[0], Let) or not isinstance(body[0].value, Reduce):
+        return None
+    reduce, rest = body[0].value, tuple(body[1:])
+    product_ = reduce.body
+    simple = all(isinstance(s, Store) or isinstance(s, Let) and not isinstance(s.value, Reduce) for s in rest)
+    if reduce.combiner != "add" or not simple or not isinstance(product_, Scalar) or product_.op != "mul":
+        return None
+    if not reduce.dtype.is_float:
+        return None
+    a, b = product_.args
+    column = loops[-1][0]
+    if column in free_symbols(a):
+        a, b = b, a
+    if column not in free_symbols(b) or column in free_symbols(a):
+        return None
+    return Contraction(tuple(loops), reduce.axes, a, b, Temp(body[0].name, reduce.dtype), rest)
+
+
+def _strides(e: Expr, var: str) -> set[Dim | None]:
+    """How far each load of an expression moves when a variable advances."""
+    found: set[Dim | None] = set()
+    for load in (x for x in walk(e) if isinstance(x, Load)):
+        position = flat_index(load)
+        found.add(None if position is None else coefficient(position, var))
+    return found
+
+
+def _long(extent: Dim, least: int) -> bool:
+    return not isinstance(extent, int) or extent >= least
+
+
+def schedule_contraction(kernel: Kernel, cpu: CpuModel) -> Kernel | None:
+    """The kernel tiled and vectorized; None if it is not a contraction that tiling helps."""
+    c = recognize(kernel)
+    if c is None or any(isinstance(n, int) and n == 0 for _, n in (*c.loops, *c.axes)):
+        return None
+    lanes = cpu.lanes(c.total.dtype)
+    lane_axis = _lane_axis(c, lanes)
+    unit = _strides(c.b, c.column) <= {0, 1}
+    windowed = _windowed(c)
+    many_rows = _long(product(c.extent(r) for r in c.rows), PACK_ROWS)
+    if lane_axis and (windowed and not _long(c.extent(c.column), lanes) or not unit and not many_rows):
+        return with_fields(kernel, body=_lanes_over_k(c, cpu, lane_axis))
+    if windowed and not unit and lane_axis:
+        return with_fields(kernel, body=_lanes_over_k(c, cpu, lane_axis))
+    if not unit and not many_rows and not _long(c.extent(c.column), lanes):
+        return None
+    pack = not windowed and many_rows
+    return with_fields(kernel, body=_lanes_over_columns(c, cpu, pack))
+
+
+def _windowed(c: Contraction) -> bool:
+    """Whether B slides: an index of it mixes result and summation variables, as in a convolution."""
+    sums = {v for v, _ in c.axes}
+    results = {v for v, _ in c.loops}
+    for load in (x for x in walk(c.b) if isinstance(x, Load)):
+        for i in load.indices:
+            if isinstance(i, Index) and symbols(i.dim) & sums and symbols(i.dim) & results:
+                return True
+    return False
+
+
+def _lane_axis(c: Contraction, lanes: int) -> str | None:
+    """A summation variable along which A and B both run through memory."""
+    for var, extent in c.axes:
+        if _strides(c.a, var) == {1} and _strides(c.b, var) == {1} and _long(extent, lanes):
+            return var
+    return None
+
+
+# --- tiles ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Rows x columns of one register tile."""
+
+    rows: int
+    columns: int
+
+
+def _row_tile(extent: Dim, vectors: int, cpu: CpuModel, limit: int) -> int:
+    """Rows that keep the registers busy and waste few of the last tile."""
+    most = max(1, min(limit, (cpu.registers - vectors - 1) // vectors))
+    if not isinstance(extent, int):
+        return most
+    most = min(most, extent)
+
+    def score(rows: int) -> float:
+        padded = -(-extent // rows) * rows
+        busy = min(1.0, rows * vectors / 10)
+        return busy * extent / padded
+
+    return max(range(1, most + 1), key=lambda rows: (score(rows), rows))
+
+
+def _column_vectors(extent: Dim, lanes: int) -> int:
+    if not isinstance(extent, int):
+        return 2
+    needed = -(-extent // lanes)
+    return 3 if needed in (3, 6, 9) else min(2, needed)
+
+
+class _Order:
+    """The loops outside a tile: which, in which order, and where a tile starts in them."""
+
+    def __init__(self, c: Contraction, tile: Tile, row: str | None, columns_first: bool) -> None:
+        self.c, self.tile, self.row = c, tile, row
+        counts: dict[str, tuple[str, Dim]] = {}
+        for var, extent in c.loops:
+            size = tile.rows if var == row else tile.columns if var == c.column else 1
+            counts[var] = (var if size == 1 else f"{var}t", extent if size == 1 else ceildiv(extent, size))
+        order = [v for v, _ in c.loops]
+        if columns_first and row is not None:
+            order.remove(c.column)
+            order.insert(order.index(row), c.column)
+        self.loops = [counts[v] for v in order if counts[v][1] != 1]
+        self.start: dict[str, Dim] = {
+            var: 0 if counts[var][1] == 1 else symbol(counts[var][0]) * (tile.rows if var == row else tile.columns)
+            for var in (row, c.column) if var is not None
+        }  # fmt: skip
+
+    def wrap(self, body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
+        """The outer loops around a tile; the two outermost are given to threads as one."""
+        for var, extent in reversed(self.loops[2:]):
+            body = (For(var, extent, body),)
+        if len(self.loops) > 1:
+            from .schedule_cpu import merge_parallel
+
+            (v0, n0), (v1, n1) = self.loops[:2]
+            return (merge_parallel(For(v0, n0, ()), For(v1, n1, body)),)
+        if self.loops:
+            (v0, n0), = self.loops
+            body = (For(v0, n0, body, "parallel"),)
+        return body
+
+
+def _below(index: Dim, extent: Dim) -> Expr:
+    return apply("lt", Index(index), Index(extent))
+
+
+def _divides(size: int, extent: Dim) -> bool:
+    return mod(extent, size) == 0
+
+
+def _either(condition: Expr | None, make: Callable[[bool], list[Stmt]]) -> list[Stmt]:
+    """``make(False)`` where the tile is whole; else, where `condition` fails, ``make(True)``: guarded."""
+    if condition is None:
+        return make(False)
+    return [If(condition, tuple(make(False)), tuple(make(True)))]
+
+
+# --- columns in lanes ----------------------------------------------------------------------------
+
+
+def _lanes_over_columns(c: Contraction, cpu: CpuModel, pack: bool) -> tuple[Stmt, ...]:
+    dtype = c.total.dtype
+    lanes = cpu.lanes(dtype)
+    n = c.extent(c.column)
+    while isinstance(n, int) and lanes > 4 and n <= lanes // 2:
+        lanes //= 2
+    vectors = _column_vectors(n, lanes)
+    row = max(c.rows, key=lambda v: (_size(c.extent(v)), v), default=None)
+    rows = _row_tile(c.extent(row), vectors, cpu, 14) if row is not None else 1
+    tile = Tile(rows, vectors * lanes)
+    order = _Order(c, tile, row, columns_first=pack)
+    prelude: list[Stmt] = []
+    b: Callable[[Expr], Expr] = lambda _: c.b  # noqa: E731
+    if pack:
+        prelude, b = _pack(c, tile, lanes, order)
+    whole: Expr | None = None
+    if not _divides(tile.columns, n):
+        whole = apply("le", Index(order.start[c.column] + tile.columns), Index(n))
+    body = _either(whole, lambda edge: _column_tile(c, tile, lanes, order, b, edge, packed=pack))
+    return (*prelude, *order.wrap(tuple(body)))
+
+
+def _size(extent: Dim) -> float:
+    return extent if isinstance(extent, int) else 1e9
+
+
+def _panel_axes(c: Contraction) -> tuple[Dim, Dim]:
+    """The summation index in row-major order, and its extent."""
+    position: Dim = 0
+    for var, extent in c.axes:
+        position = position * extent + symbol(var)
+    return position, product(n for _, n in c.axes)
+
+
+def _pack(c: Contraction, tile: Tile, lanes: int, order: _Order) -> tuple[list[Stmt], Callable[[Expr], Expr]]:
+    """Copy B into panels of one tile's columns, k by k, so that tiles read it in order."""
+    n = c.extent(c.column)
+    batch = [(v, e) for v, e in c.loops if v in free_symbols(c.b) and v != c.column]
+    k, count = _panel_axes(c)
+    panels = ceildiv(n, tile.columns)
+    shape = (*(e for _, e in batch), panels, count, tile.columns)
+    panel = Buffer("panel", c.total.dtype, shape)
+    at, column = symbol("pj"), symbol("pc")
+    index = column * tile.columns + at
+    guard = None if _divides(tile.columns, n) else _below(index, n)
+    value = replace(c.b, {c.column: index}, guard=guard)
+    if guard is not None and not isinstance(c.b, Load):
+        value = apply("select", guard, value, const(0, value.dtype))
+    where = (*(Index(symbol(v)) for v, _ in batch), Index(column), Index(k), Index(at))
+    body: tuple[Stmt, ...] = (For("pj", tile.columns, (Store(panel, where, value),), "vector", lanes),)
+    if _strides(c.b, c.column) != {1}:  # a transposition: read along k instead
+        body = (For("pj", tile.columns, (Store(panel, where, value),), "unroll"),)
+    for var, extent in reversed(c.axes):
+        body = (For(var, extent, body),)
+    body = (For("pc", panels, body, "parallel" if not batch else "serial"),)
+    for level, (var, extent) in reversed(list(enumerate(batch))):
+        body = (For(var, extent, body, "parallel" if level == 0 else "serial"),)
+    start = order.start[c.column]
+
+    def read(lane: Expr) -> Expr:
+        assert isinstance(lane, Index)
+        which = floordiv(start, tile.columns)
+        return Load(panel, (*(Index(symbol(v)) for v, _ in batch), Index(which), Index(k), lane))
+
+    return [Alloc(panel, "workspace"), *body], read
+
+
+def _column_tile(
+    c: Contraction, tile: Tile, lanes: int, order: _Order, b: Callable[[Expr], Expr], edge: bool, packed: bool
+) -> list[Stmt]:
+    dtype = c.total.dtype
+    acc = Buffer("acc", dtype, (tile.rows, tile.columns))
+    line = Buffer("line", dtype, (tile.columns,))
+    u, j = symbol("u"), symbol("j")
+    n = c.extent(c.column)
+    column = order.start[c.column] + j
+    inside = _below(column, n) if edge else None
+
+    def across(*body: Stmt) -> For:
+        return For("j", tile.columns, body, "vector", lanes)
+
+    b_value = b(Index(j)) if packed else replace(c.b, {c.column: column}, guard=inside)
+    a_value = replace(c.a, _row_values(c, order, u, clamp=True))
+    update: list[Stmt] = [
+        across(Store(line, (Index(j),), b_value)),
+        For("u", tile.rows, (
+            Let("a", a_value),
+            across(Store(acc, (Index(u), Index(j)), apply("mul", Temp("a", dtype), Load(line, (Index(j),))), "add")),
+        ), "unroll"),
+    ]  # fmt: skip
+    finish = _epilogue(c, order, Load(acc, (Index(u), Index(j))), {c.column: column}, inside)
+    return [
+        Alloc(acc, "register"),
+        Alloc(line, "register"),
+        For("u", tile.rows, (across(Store(acc, (Index(u), Index(j)), const(0, dtype))),), "unroll"),
+        *_k_loops(c, update),
+        For("u", tile.rows, tuple(_rows_inside(c, order, u, [across(*finish)])), "unroll"),
+    ]
+
+
+def _k_loops(c: Contraction, body: list[Stmt]) -> list[Stmt]:
+    for var, extent in reversed(c.axes):
+        body = [For(var, extent, tuple(body))]
+    return body
+
+
+def _row_values(c: Contraction, order: _Order, u: Dim, clamp: bool) -> dict[str, Dim]:
+    """The row a tile's row stands for; beyond the last one, the last one."""
+    if order.row is None:
+        return {}
+    extent = c.extent(order.row)
+    row = order.start[order.row] + u
+    if clamp and not _divides(order.tile.rows, extent):
+        row = dim_min(row, extent - 1)
+    return {order.row: row}
+
+
+def _rows_inside(c: Contraction, order: _Order, u: Dim, body: list[Stmt]) -> list[Stmt]:
+    if order.row is None or _divides(order.tile.rows, c.extent(order.row)):
+        return body
+    return [If(_below(order.start[order.row] + u, c.extent(order.row)), tuple(body))]
+
+
+def _epilogue(c: Contraction, order: _Order, total: Expr, values: dict[str, Dim], inside: Expr | None) -> list[Stmt]:
+    """The statements after the sum, for one element of the tile."""
+    values = {**values, **_row_values(c, order, symbol("u"), clamp=False)}
+    temps: dict[str, Expr] = {c.total.name: total}
+    out: list[Stmt] = []
+    for s in c.epilogue:
+        if isinstance(s, Let):
+            out.append(Let(s.name, replace(s.value, values, temps)))
+        elif isinstance(s, Store):
+            indices = tuple(replace(i, values, temps) for i in s.indices)
+            out.append(Store(s.buffer, indices, replace(s.value, values, temps), s.combiner))
+    return [If(inside, tuple(out))] if inside is not None else out
+
+
+# --- k in lanes ----------------------------------------------------------------------------------
+
+
+def _lanes_over_k(c: Contraction, cpu: CpuModel, lane_axis: str) -> tuple[Stmt, ...]:
+    dtype = c.total.dtype
+    lanes = cpu.lanes(dtype)
+    n, row = c.extent(c.column), max(c.rows, key=lambda v: (_size(c.extent(v)), v), default=None)
+    columns = n if isinstance(n, int) and n <= 5 else 4
+    rows = _row_tile(c.extent(row), columns, cpu, 6) if row is not None else 1
+    tile = Tile(rows, columns)
+    order = _Order(c, tile, row, columns_first=True)
+    return order.wrap(tuple(_lane_tile(c, tile, lanes, order, lane_axis)))
+
+
+def _lane_tile(c: Contraction, tile: Tile, lanes: int, order: _Order, lane_axis: str) -> list[Stmt]:
+    dtype: DType = c.total.dtype
+    acc = Buffer("acc", dtype, (tile.rows, tile.columns, lanes))
+    lines = [Buffer("left", dtype, (tile.rows, lanes)), Buffer("right", dtype, (tile.columns, lanes))]
+    u, w, q = symbol("u"), symbol("w"), symbol("q")
+    n, extent = c.extent(c.column), c.extent(lane_axis)
+    column = order.start[c.column] + w
+    clamped = column if _divides(tile.columns, n) else dim_min(column, n - 1)
+
+    def across(*body: Stmt) -> For:
+        return For("q", lanes, body, "vector", lanes)
+
+    def step(at: Dim, guard: Expr | None) -> list[Stmt]:
+        left = replace(c.a, {lane_axis: at, **_row_values(c, order, u, clamp=True)}, guard=guard)
+        right = replace(c.b, {lane_axis: at, c.column: clamped}, guard=guard)
+        product_ = apply("mul", Load(lines[0], (Index(u), Index(q))), Load(lines[1], (Index(w), Index(q))))
+        update = across(Store(acc, (Index(u), Index(w), Index(q)), product_, "add"))
+        return [
+            For("u", tile.rows, (across(Store(lines[0], (Index(u), Index(q)), left)),), "unroll"),
+            For("w", tile.columns, (across(Store(lines[1], (Index(w), Index(q)), right)),), "unroll"),
+            For("u", tile.rows, (For("w", tile.columns, (update,), "unroll"),), "unroll"),
+        ]
+
+    inner: list[Stmt] = [For("kc", floordiv(extent, lanes), tuple(step(symbol("kc") * lanes + q, None)))]
+    if not _divides(lanes, extent):
+        at = floordiv(extent, lanes) * lanes + q
+        rest = step(at, _below(at, extent))
+        inner += rest if isinstance(extent, int) else [If(_below(floordiv(extent, lanes) * lanes, extent), tuple(rest))]
+    for var, size in reversed(c.axes):
+        if var != lane_axis:
+            inner = [For(var, size, tuple(inner))]
+    start = across(Store(acc, (Index(u), Index(w), Index(q)), const(0, dtype)))
+    folds = fold_lanes(acc, (Index(u), Index(w)), lanes, lanes, "add")
+    finish: list[Stmt] = _epilogue(c, order, Load(acc, (Index(u), Index(w), Index(0))), {c.column: column}, None)
+    if not _divides(tile.columns, n):
+        finish = [If(_below(column, n), tuple(finish))]
+    finish = [*folds, *_rows_inside(c, order, u, finish)]
+    return [
+        Alloc(acc, "register"),
+        *(Alloc(b, "register") for b in lines),
+        For("u", tile.rows, (For("w", tile.columns, (start,), "unroll"),), "unroll"),
+        *inner,
+        For("u", tile.rows, (For("w", tile.columns, tuple(finish), "unroll"),), "unroll"),
+    ]
+
+
+_ = Const

@@ -1,0 +1,199 @@
+"""Schedule a declarative kernel for a CPU: vector, parallel and register loops.
+
+Contractions go to `schedule_contraction`. All other kernels keep their loop order: adjacent loops
+over contiguous memory are merged, the innermost is vectorized, reductions become accumulators
+(`schedule_reduction`), and the outermost loops are given to threads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace as with_fields
+
+from ..ir.dims import Dim, coefficient, dim_min, floordiv, mod, substitute, symbol, symbols
+from ..ir.loops import (
+    Expr, For, If, Index, Kernel, Let, Load, Reduce, Stmt, Store, flat_index, replace, statements, walk,
+)  # fmt: skip
+from .cpu_model import CpuModel
+from .schedule_contraction import schedule_contraction
+from .schedule_reduction import lower_reduction, vector_axis
+
+__all__ = ["accesses", "merge_loops", "merge_parallel", "rename", "schedule_cpu", "vectorize"]
+
+BLOCK = 8192
+"""Elements of a one-dimensional map that one thread takes at a time."""
+
+
+def schedule_cpu(kernel: Kernel, cpu: CpuModel) -> Kernel:
+    """The scheduled form of a declarative kernel, with the same meaning."""
+    contraction = schedule_contraction(kernel, cpu)
+    if contraction is not None:
+        return contraction
+    body: list[Stmt] = []
+    for s in kernel.body:
+        body.extend(_nest(s, cpu) if isinstance(s, For) else _scalar(s, cpu))
+    return with_fields(kernel, body=tuple(body))
+
+
+def _scalar(s: Stmt, cpu: CpuModel) -> list[Stmt]:
+    return lower_reduction(s, cpu, None) if isinstance(s, Let) and isinstance(s.value, Reduce) else [s]
+
+
+def _nest(s: For, cpu: CpuModel) -> list[Stmt]:
+    merged = merge_loops(s)
+    inner = vectorize(merged, cpu)
+    return [_parallel(inner)]
+
+
+# --- merging loops over contiguous memory --------------------------------------------------------
+
+
+def accesses(s: Stmt) -> list[Load | Store]:
+    """All loads and stores under a statement."""
+    found: list[Load | Store] = []
+    for t in statements((s,)):
+        roots: list[Expr] = []
+        if isinstance(t, Store):
+            found.append(t)
+            roots = [t.value, *t.indices]
+        elif isinstance(t, Let):
+            roots = [t.value]
+        elif isinstance(t, If):
+            roots = [t.condition]
+        found += [e for r in roots for e in walk(r) if isinstance(e, Load)]
+    return found
+
+
+def merge_loops(s: For) -> For:
+    """Merge a perfectly nested pair of loops where every access is linear in the merged counter."""
+    if len(s.body) == 1 and isinstance(s.body[0], For):
+        inner = merge_loops(s.body[0])
+        s = with_fields(s, body=(inner,))
+        if _mergeable(s.var, inner.var, inner.extent, inner):
+            values = {s.var: 0, inner.var: symbol(inner.var)}
+            body = tuple(_flatten(t, values) for t in inner.body)
+            return For(inner.var, s.extent * inner.extent, body)
+    return s
+
+
+def _mergeable(outer: str, inner: str, extent: Dim, loop: For) -> bool:
+    if any(not isinstance(t, Store) for t in loop.body):
+        return False
+    for access in accesses(loop):
+        position = flat_index(access)
+        if position is None:
+            return False
+        a, b = coefficient(position, outer), coefficient(position, inner)
+        if a is None or b is None or a != extent * b:
+            return False
+    return all(not _reads_counter(t, (outer, inner)) for t in loop.body)
+
+
+def _reads_counter(s: Stmt, names: tuple[str, str]) -> bool:
+    """Whether a loop counter occurs as a value or in a guard, not just in affine positions."""
+    assert isinstance(s, Store)
+    positions = {id(i) for e in walk(s.value) if isinstance(e, Load) for i in e.indices}
+    return any(
+        isinstance(e, Index) and id(e) not in positions and symbols(e.dim) & set(names) for e in walk(s.value)
+    )
+
+
+def _flatten(s: Stmt, values: dict[str, Dim]) -> Stmt:
+    """Address every access by its position, with the outer counter absorbed by the inner."""
+    assert isinstance(s, Store)
+    memo: dict[Expr, Expr] = {}
+    for e in walk(s.value):
+        if isinstance(e, Load):
+            memo[e] = Load(e.buffer, (Index(substitute(_position(e), values)),), e.guard)
+    return Store(s.buffer, (Index(substitute(_position(s), values)),), replace(s.value, memo=memo), s.combiner)
+
+
+def _position(access: Load | Store) -> Dim:
+    position = flat_index(access)
+    assert position is not None
+    return position
+
+
+# --- vectors -------------------------------------------------------------------------------------
+
+
+def vectorize(s: For, cpu: CpuModel) -> For:
+    """Vectorize the innermost loops and turn reductions into accumulators."""
+    stores = [t for t in s.body if isinstance(t, Store)]
+    dtypes = [a.buffer.dtype for a in accesses(s) if not a.buffer.dtype.is_bool]
+    lanes = min((cpu.lanes(d) for d in dtypes), default=cpu.vector_bytes)
+    innermost = not any(isinstance(t, For) for t in s.body)
+    body: list[Stmt] = []
+    across = innermost and bool(stores) and all(_unit(t, s.var) for t in stores)
+    across = across and not any(_is_reduction(t) and vector_axis(t.value, cpu, s) for t in s.body)
+    for t in s.body:
+        if isinstance(t, For):
+            body.append(vectorize(t, cpu))
+        elif _is_reduction(t):
+            body.extend(lower_reduction(t, cpu, s.var if across else None))
+        else:
+            body.append(t)
+    if across and lanes > 1:
+        return For(s.var, s.extent, tuple(body), "vector", lanes)
+    return with_fields(s, body=tuple(body))
+
+
+def _is_reduction(s: Stmt) -> bool:
+    return isinstance(s, Let) and isinstance(s.value, Reduce)
+
+
+def _unit(access: Load | Store, var: str) -> bool:
+    position = flat_index(access)
+    return position is not None and coefficient(position, var) == 1
+
+
+# --- threads -------------------------------------------------------------------------------------
+
+
+def _parallel(s: For) -> For:
+    """Give the outermost loop, or the two outermost if it is short, to threads."""
+    if s.kind == "vector":
+        return _blocks(s)
+    if len(s.body) == 1 and isinstance(s.body[0], For) and s.body[0].kind == "serial" and _short(s.extent):
+        return merge_parallel(s, s.body[0])
+    return with_fields(s, kind="parallel")
+
+
+def _short(extent: Dim) -> bool:
+    return not isinstance(extent, int) or extent < 64
+
+
+def merge_parallel(outer: For, inner: For) -> For:
+    """One parallel loop over both counters."""
+    var = f"{outer.var}{inner.var}"
+    values = {outer.var: floordiv(symbol(var), inner.extent), inner.var: mod(symbol(var), inner.extent)}
+    return For(var, outer.extent * inner.extent, rename(inner.body, values), "parallel")
+
+
+def _blocks(s: For) -> For:
+    """A parallel loop over blocks of a vector loop."""
+    if isinstance(s.extent, int) and s.extent <= BLOCK:
+        return s
+    block = symbol(f"{s.var}b")
+    start = block * BLOCK
+    body = rename(s.body, {s.var: start + symbol(s.var)})
+    inner = For(s.var, dim_min(BLOCK, s.extent - start), body, "vector", s.lanes)
+    return For(f"{s.var}b", floordiv(s.extent + (BLOCK - 1), BLOCK), (inner,), "parallel")
+
+
+def rename(body: tuple[Stmt, ...], values: dict[str, Dim]) -> tuple[Stmt, ...]:
+    """Statements with loop variables replaced."""
+    out: list[Stmt] = []
+    for s in body:
+        if isinstance(s, For):
+            out.append(with_fields(s, extent=substitute(s.extent, values), body=rename(s.body, values)))
+        elif isinstance(s, Let):
+            out.append(Let(s.name, replace(s.value, values)))
+        elif isinstance(s, Store):
+            indices = tuple(replace(i, values) for i in s.indices)
+            out.append(Store(s.buffer, indices, replace(s.value, values), s.combiner))
+        elif isinstance(s, If):
+            condition = replace(s.condition, values)
+            out.append(If(condition, rename(s.then, values), rename(s.otherwise, values)))
+        else:
+            out.append(s)
+    return tuple(out)

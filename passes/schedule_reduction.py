@@ -1,0 +1,155 @@
+"""Reductions as loops over accumulators."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..errors import CompileError
+from ..ir.dims import Dim, coefficient, floordiv, mod, symbol
+from ..ir.dtypes import DType, bool_, int64
+from ..ir.loops import (
+    Alloc, Buffer, Const, Expr, For, Index, Let, Load, Reduce, Stmt, Store, Temp, flat_index, replace, walk,
+)  # fmt: skip
+from ..ir.scalars import apply, const, select
+from .cpu_model import CpuModel
+
+__all__ = ["identity", "lower_reduction", "vector_axis"]
+
+UNROLL = 4
+"""Vectors of partial results, so that one addition need not wait for the one before."""
+
+
+def identity(combiner: str, dtype: DType) -> Const:
+    """The neutral element of a combiner."""
+    if combiner in ("add", "mul"):
+        return const(0 if combiner == "add" else 1, dtype)
+    if combiner in ("and", "or"):
+        return const(combiner == "and", dtype)
+    low = combiner in ("max", "argmax")
+    if dtype.is_float:
+        return const(-math.inf if low else math.inf, dtype)
+    if dtype.is_bool:
+        return const(not low, dtype)
+    info = np.iinfo(dtype.numpy)
+    return const(info.min if low else info.max, dtype)
+
+
+def vector_axis(e: Expr, cpu: CpuModel, outer: For | None = None) -> bool:
+    """Whether a reduction's last axis runs along memory, and is long enough for vectors."""
+    if not isinstance(e, Reduce) or e.combiner not in ("add", "mul", "max", "min", "and", "or"):
+        return False
+    var, extent = e.axes[-1]
+    lanes = cpu.lanes(e.dtype) if not e.dtype.is_bool else cpu.vector_bytes
+    if isinstance(extent, int) and extent < lanes:
+        return False
+    along = across = 0
+    for load in (x for x in walk(e.body) if isinstance(x, Load)):
+        position = flat_index(load)
+        if position is None:
+            return False
+        along += coefficient(position, var) == 1
+        across += outer is not None and coefficient(position, outer.var) == 1
+    return along > across
+
+
+def lower_reduction(s: Let, cpu: CpuModel, across: str | None) -> list[Stmt]:
+    """Replace a `Let` of a reduction by loops.
+
+    `across` names the vectorized loop around it, in which each lane reduces for itself; otherwise
+    the reduction's last axis may itself be vectorized, with partial results that are combined in a
+    fixed order.
+    """
+    e = s.value
+    assert isinstance(e, Reduce)
+    if any(isinstance(x, Reduce) for x in walk(e.body)):
+        raise CompileError("a reduction inside a reduction that depends on it")
+    if e.combiner in ("argmax", "argmin"):
+        return _lower_arg(s.name, e)
+    if across is None and vector_axis(e, cpu):
+        return _lower_vector(s.name, e, cpu)
+    acc = Buffer(f"{s.name}.acc", e.dtype, ())
+    update: Stmt = Store(acc, (), e.body, e.combiner)
+    return [
+        Alloc(acc, "register"),
+        Store(acc, (), identity(e.combiner, e.dtype)),
+        _loops(e.axes, update),
+        Let(s.name, Load(acc, ())),
+    ]
+
+
+def _loops(axes: tuple[tuple[str, Dim], ...], *body: Stmt) -> Stmt:
+    for var, extent in reversed(axes):
+        body = (For(var, extent, body),)
+    return body[0]
+
+
+def _lower_arg(name: str, e: Reduce) -> list[Stmt]:
+    """The first best position: a NaN beats every number, and the first of equals stays."""
+    key = e.body.dtype
+    best, where = Buffer(f"{name}.best", key, ()), Buffer(f"{name}.where", int64, ())
+    position: Dim = 0
+    for var, extent in e.axes:
+        position = position * extent + symbol(var)
+    x, old = Temp(f"{name}.x", key), Load(best, ())
+    better: Expr = apply("gt" if e.combiner == "argmax" else "lt", x, old)
+    if key.is_float:
+        nan = apply("bitand", apply("ne", x, x), apply("eq", old, old))
+        better = apply("bitor", better, nan)
+    first = apply("lt", Load(where, ()), const(0, int64))
+    wins = Temp(f"{name}.wins", bool_)
+    body: list[Stmt] = [
+        Let(x.name, e.body),
+        Let(wins.name, apply("bitor", better, first)),
+        Store(best, (), select(wins, x, old)),
+        Store(where, (), select(wins, Index(position), Load(where, ()))),
+    ]
+    return [
+        Alloc(best, "register"),
+        Alloc(where, "register"),
+        Store(best, (), identity(e.combiner, key)),
+        Store(where, (), const(-1, int64)),
+        _loops(e.axes, *body),
+        Let(name, apply("max", Load(where, ()), const(0, int64))),
+    ]
+
+
+def _lower_vector(name: str, e: Reduce, cpu: CpuModel) -> list[Stmt]:
+    """Partial results in the lanes of a few vectors; then those combined pairwise."""
+    lanes = cpu.lanes(e.dtype) if not e.dtype.is_bool else cpu.vector_bytes
+    var, extent = e.axes[-1]
+    width = lanes * UNROLL
+    while isinstance(extent, int) and width > lanes and extent < width:
+        width //= 2
+    acc = Buffer(f"{name}.acc", e.dtype, (width,))
+    lane, chunk = symbol(f"{name}.l"), symbol(f"{name}.c")
+
+    def step(start: Dim, count: Dim) -> Stmt:
+        body = replace(e.body, {var: start + lane})
+        if isinstance(count, int):
+            return For(f"{name}.l", count, (Store(acc, (Index(lane),), body, e.combiner),), "vector", lanes)
+        return For(f"{name}.l", count, (Store(acc, (Index(0),), body, e.combiner),))
+
+    inner: list[Stmt] = [For(f"{name}.c", floordiv(extent, width), (step(chunk * width, width),))]
+    rest = mod(extent, width)
+    if rest != 0:
+        inner.append(step(floordiv(extent, width) * width, rest))
+    for v, n in reversed(e.axes[:-1]):
+        inner = [For(v, n, tuple(inner))]
+    start = For(f"{name}.l", width, (Store(acc, (Index(lane),), identity(e.combiner, e.dtype)),), "vector", lanes)
+    return [Alloc(acc, "register"), start, *inner, *fold_lanes(acc, (), width, lanes, e.combiner), Let(name, Load(acc, (Index(0),)))]
+
+
+def fold_lanes(acc: Buffer, prefix: tuple[Expr, ...], width: int, lanes: int, combiner: str) -> list[Stmt]:
+    """Combine ``acc[prefix, 0..width]`` pairwise into ``acc[prefix, 0]``."""
+    out: list[Stmt] = []
+    lane = symbol(f"{acc.name}.f")
+    while width > 1:
+        width //= 2
+        far = Load(acc, (*prefix, Index(lane + width)))
+        step = (Store(acc, (*prefix, Index(lane)), far, combiner),)
+        kind = "vector" if width > 1 else "unroll"
+        out.append(For(f"{acc.name}.f", width, step, kind, min(lanes, width)))
+    return out
+

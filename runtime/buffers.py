@@ -1,0 +1,152 @@
+"""Memory: aligned arrays, scratch memory of calls, and the storage of variables."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import os
+import threading
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from ..errors import UpdateError
+from .arguments import as_array
+
+__all__ = ["ALIGNMENT", "Arena", "Array", "Cell", "address_of", "aligned_empty"]
+
+ALIGNMENT = 64  # a cache line, and the widest vector
+
+Array = NDArray[Any]
+_from_buffer = ctypes.c_char.from_buffer
+_addressof = ctypes.addressof
+
+
+def address_of(array: Array) -> int:
+    """Where an array's first element lies."""
+    try:
+        return _addressof(_from_buffer(array))  # type: ignore[arg-type]
+    except (TypeError, ValueError):  # read-only, not contiguous, or empty: five times slower
+        return int(array.__array_interface__["data"][0])
+
+
+def aligned_empty(shape: Sequence[int], dtype: DTypeLike) -> Array:
+    """A new array at a multiple of 64 bytes, not initialized."""
+    dtype = np.dtype(dtype)
+    memory = np.empty(math.prod(shape) * dtype.itemsize + ALIGNMENT, np.uint8)
+    return np.ndarray(shape, dtype, memory, -_addressof(_from_buffer(memory)) % ALIGNMENT)  # type: ignore[arg-type]
+
+
+class Arena:
+    """Scratch memory for calls in flight, handed from one call to the next.
+
+    Each call takes a block for itself, so any number of threads may call at once; a block that
+    is too small is replaced by one that is large enough.
+    """
+
+    _KEPT = 8
+
+    def __init__(self) -> None:
+        self._free: list[tuple[int, int, Array]] = []  # size, address, memory
+
+    def take(self, nbytes: int) -> tuple[int, int, Array]:
+        """A block of at least `nbytes`: its size, its aligned address, and what keeps it alive."""
+        try:
+            block = self._free.pop()  # atomic, as `append` is: no lock needed
+        except IndexError:
+            block = None
+        if block is None or block[0] < nbytes:
+            memory = aligned_empty((nbytes,), np.uint8)
+            block = (nbytes, address_of(memory), memory)
+        return block
+
+    def give(self, block: tuple[int, int, Array]) -> None:
+        """Hand back what `take` gave."""
+        if len(self._free) < self._KEPT:
+            self._free.append(block)
+
+    def clear(self) -> None:
+        """Release the memory that no call uses."""
+        self._free.clear()
+
+
+class Cell:
+    """The storage of one variable: fixed address, fixed dtype and shape.
+
+    `lock` is held by whoever writes, so that an update is seen whole by other writers and by
+    `value`. A compiled function that only reads does not wait for it.
+    """
+
+    __slots__ = ("name", "array", "lock", "__weakref__")
+
+    def __init__(self, name: str, array: Array) -> None:
+        self.name = name
+        self.array = aligned_empty(array.shape, array.dtype.newbyteorder("="))
+        self.array[...] = array
+        self.lock = threading.RLock()
+        _cells.add(self)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.array.dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.array.shape
+
+    @property
+    def value(self) -> Array:
+        """A copy of the present value."""
+        with self.lock:
+            return self.array.copy()
+
+    @property
+    def view(self) -> Array:
+        """The storage itself, read-only; it changes when the variable is updated."""
+        view = self.array.view()
+        view.setflags(write=False)
+        return view
+
+    def check(self, value: Any) -> Array:
+        """`value` as an array that `assign` would take.
+
+        Raises
+        ------
+        UpdateError
+            If its dtype or shape is another than the variable's.
+        """
+        array = as_array(value, self.dtype, f"variable {self.name!r}", UpdateError)
+        if array.shape != self.shape:
+            raise UpdateError(f"variable {self.name!r} has shape {self.shape}; the new value has {array.shape}")
+        return array
+
+    def assign(self, value: Any) -> None:
+        """Overwrite the value.
+
+        Raises
+        ------
+        UpdateError
+            If the dtype or shape of `value` is another; the variable is then unchanged.
+        """
+        array = self.check(value)
+        with self.lock:
+            self.array[...] = array
+
+    def __repr__(self) -> str:
+        return f"<Cell {self.name}: {self.dtype}{list(self.shape)}>"
+
+
+_cells: weakref.WeakSet[Cell] = weakref.WeakSet()
+
+
+def _renew_locks() -> None:
+    """In a forked child, no other thread exists that could release a lock held in the parent."""
+    for cell in list(_cells):
+        cell.lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)
