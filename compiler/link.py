@@ -49,9 +49,13 @@ def link(*objects: bytes, triple: str = "", features: Sequence[str] = ()) -> Ima
         relocation that a position-independent image cannot have.
     """
     try:
-        parsed = [_Object(data) for data in objects]
+        code, entries = _link([_Object(data) for data in objects])
     except (struct.error, IndexError, ValueError) as e:
         raise CompileError(f"the object file is malformed: {e}") from None
+    return Image(bytes(code), dict(sorted(entries.items())), triple, tuple(features))
+
+
+def _link(parsed: Sequence[_Object]) -> tuple[bytearray, dict[str, int]]:
     if len({o.machine for o in parsed}) != 1:
         raise CompileError("link needs objects for one machine, at least one")
     code = _lay_out(parsed)
@@ -60,12 +64,12 @@ def link(*objects: bytes, triple: str = "", features: Sequence[str] = ()) -> Ima
         for section, relocation in o.relocations():
             _relocate(o, section, relocation, code, symbols)
     entries = {
-        s.name: o.address(s)
+        s.name: symbols[s.name]
         for o in parsed
         for s in o.symbols
         if s.kind == STT_FUNC and s.defined and s.binding != STB_LOCAL and s.visible
     }
-    return Image(bytes(code), dict(sorted(entries.items())), triple, tuple(features))
+    return code, entries
 
 
 # --- reading an object -----------------------------------------------------------------------------
@@ -283,13 +287,14 @@ def _through_table(site: _Site) -> None:
     ``mov table(%rip), %reg`` becomes ``lea``; ``call *table(%rip)`` and ``jmp *`` become direct.
     """
     code, place = site.code, site.place
-    op, mode = code[place - 2], code[place - 1]
+    op, mode = code[place - 2 : place] if place >= 2 else b"\0\0"
     if op == 0x8B and mode & 0xC7 == 0x05:
         code[place - 2] = 0x8D
     elif (op, mode) == (0xFF, 0x15):
         code[place - 2 : place] = b"\x67\xe8"  # an address-size prefix fills the byte
     elif (op, mode) == (0xFF, 0x25):
-        code[place - 2 : place] = b"\x2e\xe9"  # an ignored segment prefix fills the byte
+        code[place - 2], code[place + 3] = 0xE9, 0x90  # one byte shorter: a no-op fills the end
+        site.place = place - 1
     else:
         raise CompileError(f"{site.where}: an instruction with a table of addresses that cannot be avoided")
     _relative32(site)

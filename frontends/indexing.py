@@ -36,36 +36,33 @@ def index(x: Tensor, key: Any) -> Tensor:
     keys = _expand(x, key if isinstance(key, tuple) else (key,))
     x, keys = _take(x, keys)
     starts: list[Dim] = []
-    stops: list[Dim] = []
+    lengths: list[Dim] = []
     steps: list[int] = []
     flipped: list[int] = []
-    sliced: list[Dim] = []  # the shape after slicing
-    shape: list[Dim] = []  # the same without integer axes and with new ones
-    axis = 0
+    shape: list[Dim] = []  # the result's: without integer axes, with new ones
     for k in keys:
         if k is None:
             shape.append(1)
             continue
+        axis = len(starts)
         size = x.shape[axis]
         if isinstance(k, slice):
             start, length, step = _slice(x, k, size)
-            if step < 0:  # read forward from the last element, then flip
-                flipped.append(axis)
-                start, step = start + (length - 1) * step if length != 0 else 0, -step
             shape.append(length)
         else:
             start, length, step = _integer(x, k, size, axis), 1, 1
+        if step < 0:  # read forward from the last element, then flip
+            flipped.append(axis)
+            start, step = start + (length - 1) * step if length != 0 else 0, -step
         starts.append(start)
+        lengths.append(length)
         steps.append(step)
-        stops.append(start + (length - 1) * step + 1 if step > 1 and length != 0 else start + length)
-        sliced.append(length)
-        axis += 1
     value = x._value
-    if tuple(sliced) != tuple(x.shape):
-        value = make(OPS["slice"], (value,), {"start": tuple(starts), "stop": tuple(stops), "step": tuple(steps)})
+    if tuple(lengths) != x.shape:
+        value = make(OPS["slice"], (value,), {"start": tuple(starts), "shape": tuple(lengths), "step": tuple(steps)})
     if flipped:
         value = make(OPS["reverse"], (value,), {"axes": tuple(flipped)})
-    if tuple(shape) != tuple(value.shape):
+    if tuple(shape) != value.shape:
         value = make(OPS["reshape"], (value,), {"shape": tuple(shape)})
     return Tensor(value)
 
@@ -158,7 +155,8 @@ def _slice(x: Tensor, k: slice, size: Dim) -> tuple[Dim, Dim, int]:
     start, stop = (0 if bounds[0] is None else bounds[0]), (size if bounds[1] is None else bounds[1])
     start, stop = (size + b if isinstance(b, int) and b < 0 else b for b in (start, stop))
     length = _length(start, stop, size)
-    return dim_max(0, start), (length if step == 1 else ceildiv(length, step)), step
+    first = size - length if at_most(size, stop) else dim_min(dim_max(0, start), size)
+    return first, ceildiv(length, step), step
 
 
 def _length(start: Dim, stop: Dim, size: Dim) -> Dim:
@@ -177,5 +175,4 @@ def _backward(x: Tensor, bounds: list[Dim | None], size: Dim, step: int) -> tupl
             "index", GraphError, "a slice with a negative step of a symbolic axis must have no bounds", [x],
             "slice forward first, then flip: x[a:b][::-1]",
         )
-    length = ceildiv(size, -step)
-    return size - 1, length, step
+    return size - 1, ceildiv(size, -step), step

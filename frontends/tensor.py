@@ -361,7 +361,7 @@ class Variable(Tensor):
     @property
     def value(self) -> np.ndarray[Any, Any]:
         """A copy of the current value."""
-        return np.array(self._cell.value)
+        return self._cell.value
 
     @located
     def assign(self, value: object) -> None:
@@ -370,23 +370,14 @@ class Variable(Tensor):
         Raises
         ------
         UpdateError
-            If the shape differs, or the dtype cannot become the variable's without a change of
-            kind. The old value is then unchanged.
+            If the shape or dtype is another. The old value is then unchanged.
         """
         if isinstance(value, Tensor):
             fail(
                 "assign", UpdateError, f"variable {self.name!r} needs an array, got a symbolic tensor", [value],
                 "use gw.function(..., updates={variable: tensor})",
             )
-        array = np.asarray(value)
-        if array.shape != self.shape:
-            fail("assign", UpdateError, f"variable {self.name!r} has shape {self.shape}, got {array.shape}")
-        if not np.can_cast(array.dtype, self.dtype.numpy, "same_kind"):
-            fail(
-                "assign", UpdateError, f"variable {self.name!r} has dtype {self.dtype!r}, got {array.dtype}",
-                advice=f"convert the array with astype({self.dtype.name!r})",
-            )
-        self._cell.assign(array.astype(self.dtype.numpy, copy=False))
+        self._cell.assign(value)
 
     def _describe(self) -> str:
         return f"Variable {self.name}: {self._value.type}"

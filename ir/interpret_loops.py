@@ -8,6 +8,7 @@ access is checked, so that a kernel that reads what nothing wrote, or outside a 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -178,6 +179,11 @@ def _element(
         env.fail(f"%{buffer.name} is not allocated here")
     shape = env.buffers[buffer.name].shape
     index = tuple(int(_value(i, env, memo)) for i in indices)
+    if len(index) == 1 and len(shape) != 1:  # a row-major position
+        size = math.prod(shape)
+        if not 0 <= index[0] < size:
+            env.fail(f"%{buffer.name}[{index[0]}] lies outside its {size} elements")
+        return tuple(map(int, np.unravel_index(index[0], shape))) if shape else ()
     if len(index) != len(shape) or not all(0 <= i < n for i, n in zip(index, shape)):
         env.fail(f"%{buffer.name}{list(index)} lies outside its shape {list(shape)}")
     return index
@@ -270,9 +276,9 @@ def _reduce(expr: Reduce, env: Environment) -> Any:
 
 def _better(combiner: str, value: Any, best: Any) -> bool:
     """Whether a later key replaces the best one so far: not if equal, and never a NaN."""
-    if best != best:
+    if np.isnan(best):
         return False
-    return bool(value != value or (value > best if combiner == "argmax" else value < best))
+    return bool(np.isnan(value) or (value > best if combiner == "argmax" else value < best))
 
 
 def _dim(dim: Dim, env: Environment) -> int:

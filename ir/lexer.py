@@ -14,17 +14,17 @@ from .dtypes import DTYPES, DType
 from .graph import Loc
 from .types import TensorType, TupleType, Type
 
-__all__ = ["RESERVED", "Reader", "Token", "quote_name"]
+__all__ = ["RESERVED", "SHORT_DTYPES", "Reader", "Token", "quote_name"]
 
 MAX_DEPTH = 64  # of nested parentheses, regions and blocks
 MAX_TERMS = 256  # of a polynomial
 MAX_POWER = 64
 MAX_DIGITS = 40
 
-_DTYPES = {d.short: d for d in DTYPES.values()}
+SHORT_DTYPES = {d.short: d for d in DTYPES.values()}
 
 RESERVED = frozenset(
-    ["true", "false", "inf", "nan", "none", "if", "else", "and", "or", "not", "load", "reduce", *_DTYPES]
+    ["true", "false", "inf", "nan", "none", "if", "else", "and", "or", "not", "load", "reduce", *SHORT_DTYPES]
 )
 """Words that no symbol, loop variable or temp may be named."""
 
@@ -244,19 +244,18 @@ class Reader:
 
     # --- dims and types --------------------------------------------------------------------------
 
-    def dim(self) -> Dim:
+    def dim(self, first: Dim | None = None) -> Dim:
         """An index polynomial: ``+ - * // % ** max min`` over integers and names."""
-        left = self._dim_term()
+        left = self._dim_term() if first is None else self._dim_factors(self.dim_power(first))
         while self.at("+") or self.at("-"):
             token = self.next()
             left = self.index_op(token, left, self._dim_term())
         return left
 
     def _dim_term(self) -> Dim:
-        return self.dim_factors(self._dim_unary())
+        return self._dim_factors(self._dim_unary())
 
-    def dim_factors(self, left: Dim) -> Dim:
-        """The rest of a product whose first factor is read."""
+    def _dim_factors(self, left: Dim) -> Dim:
         while self.at("*") or self.at("//") or self.at("%"):
             token = self.next()
             left = self.index_op(token, left, self._dim_unary())
@@ -318,9 +317,9 @@ class Reader:
         return result
 
     def dtype(self) -> DType:
-        if self.token.kind != "name" or self.token.text not in _DTYPES:
-            self.fail(f"a dtype ({', '.join(_DTYPES)})")
-        return _DTYPES[self.next().text]
+        if self.token.kind != "name" or self.token.text not in SHORT_DTYPES:
+            self.fail(f"a dtype ({', '.join(SHORT_DTYPES)})")
+        return SHORT_DTYPES[self.next().text]
 
     def tensor_type(self) -> TensorType:
         dtype = self.dtype()

@@ -14,14 +14,14 @@ from typing import Any, NoReturn, Protocol, Union
 import numpy as np
 
 from ..errors import DimensionError, GraphError, GraphwrightError, ShapeError
-from .dims import INT64_MAX, Dim, equal, symbol
+from .dims import INT64_MAX, Dim, at_most, equal, symbol
 from .dtypes import DType
 from .graph import Graph, Loc, Value, current_location, make
 from .loops import Buffer, Expr, Stmt
 from .types import TensorType, Type
 
 __all__ = [
-    "OPS", "REQUIRED", "Definition", "Lowering", "Op", "Read", "Sample", "Typing", "ZERO_GRADIENT",
+    "OPS", "REQUIRED", "ZERO_GRADIENT", "Definition", "Lowering", "Op", "Read", "Sample", "Typing",
     "assumptions", "register",
 ]
 
@@ -49,6 +49,7 @@ class Typing:
     ) -> None:
         self.op, self.operands, self.attrs, self.regions = op, operands, attrs, regions
         self.loc = loc or current_location()
+        self.assumptions: list[Assumption] = []
 
     @property
     def types(self) -> tuple[TensorType, ...]:
@@ -96,7 +97,7 @@ def assumptions(value: Value) -> list[Assumption]:
     """What a value needs of the symbolic dimensions: ``(a, b, problem)``, where ``a <= b`` must hold."""
     typing = Typing(value.op, value.operands, value.attrs, value.regions, value.loc)
     value.op.infer(typing)
-    return typing.assumptions
+    return list(typing.assumptions)
 
 
 class Read(Protocol):

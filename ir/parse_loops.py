@@ -3,23 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Union
 
-from .dims import Dim
+from .dims import Dim, symbol
 from .dtypes import DType, bool_, float32, int64
 from .lexer import Reader, Token
-from .loops import Alloc, Buffer, Const, Expr, For, If, Index, Kernel, Let, Load, Reduce, Scalar, Stmt, Store, Temp
+from .loops import (
+    Alloc,
+    Buffer,
+    Const,
+    Expr,
+    For,
+    If,
+    Index,
+    Kernel,
+    Let,
+    Load,
+    Reduce,
+    Scalar,
+    Stmt,
+    Store,
+    Temp,
+)
 from .print_loops import ASSIGN, INFIX, declared_symbols, default_dtype
 from .scalars import SCALARS
 
 __all__ = ["KernelReader"]
 
-Operand = Union[Expr, Dim]
+Operand = Expr | Dim
 """An expression; or a dim: index arithmetic that may still grow, as ``i`` in ``i + 1``."""
 
 _KINDS = {"for": "serial", **{k: k for k in ("parallel", "vector", "unroll", "block", "thread")}}
 _SPACES = ("register", "local", "shared", "workspace")
 _OPS = {sign: op for op, sign in INFIX.items()}
+_OR, _AND, _NOT, _COMPARISON, _SUM, _PRODUCT = 1, 2, 3, 4, 5, 6
+_LEVELS = {
+    _OR: ("or",), _AND: ("and",), _COMPARISON: ("==", "!=", "<", "<=", ">", ">="),
+    _SUM: ("+", "-"), _PRODUCT: ("*", "/", "//", "%"),
+}
 _COMBINERS = ("add", "mul", "max", "min", "or", "and")
 
 
@@ -35,7 +55,8 @@ class KernelReader(Reader):
         self.buffers: dict[str, Buffer] = {}
         self.temps: dict[str, DType] = {}
         self.indices: set[str] = set()
-        self.shared: dict[str, Expr] = {}
+        self.shared: dict[str, tuple[Expr, frozenset[str]]] = {}
+        self.unbound: set[str] | None = None
 
     # --- kernels ---------------------------------------------------------------------------------
 
@@ -113,9 +134,7 @@ class KernelReader(Reader):
 
     def _statement(self) -> Stmt | None:
         if self.token.kind == "share":
-            name = self.next().text
-            self.expect("=")
-            self.shared[name] = self.expression()
+            self._share()
             return None
         if self.token.kind == "name" and self.token.text in _KINDS:
             return self._for()
@@ -125,6 +144,15 @@ class KernelReader(Reader):
         if self.token.kind != "name" or self.token.text not in readers:
             self.fail("a statement (a loop, 'let', 'store', 'alloc', 'if') or '}'")
         return readers[self.next().text]()
+
+    def _share(self) -> None:
+        """``$0 = expression``: where it is used, it may name the axes of reductions around it."""
+        name = self.next().text
+        self.expect("=")
+        self.unbound = set()
+        value = self.expression()
+        self.shared[name] = value, frozenset(self.unbound)
+        self.unbound = None
 
     def _for(self) -> For:
         kind = _KINDS[self.next().text]
@@ -288,9 +316,7 @@ class KernelReader(Reader):
         if self.at_literal:
             return self._literal()
         if token.kind == "share":
-            if token.text not in self.shared:
-                self.error(f"{token} is not defined just above", token)
-            return self.shared[self.next().text]
+            return self._shared()
         if self.accept("("):
             inner = self._open()
             self.expect(")")
@@ -301,12 +327,24 @@ class KernelReader(Reader):
             return self._call()
         return self._name()
 
+    def _shared(self) -> Expr:
+        token = self.next()
+        if token.text not in self.shared:
+            self.error(f"{token} is not defined just above", token)
+        value, names = self.shared[token.text]
+        missing = names - self.indices
+        if self.unbound is not None:
+            self.unbound |= missing
+        elif missing:
+            self.error(f"{token.text} needs {min(missing)}, which is not in scope here", token)
+        return value
+
     def _element(self) -> tuple[Buffer, tuple[Expr, ...]]:
         token = self.token
         buffer = self._buffer()
         self.expect("[")
         indices = tuple(self.sequence(self.expression, "]"))
-        if len(indices) != len(buffer.shape):
+        if len(indices) not in (1, len(buffer.shape)):
             self.error(f"%{buffer.name} has {len(buffer.shape)} axes, indexed with {len(indices)}", token)
         return buffer, indices
 
@@ -326,11 +364,11 @@ class KernelReader(Reader):
         name = self.name("an expression")
         if name in self.temps:
             return Temp(name, self.temps[name])
-        if name not in self.indices:
+        if name not in self.indices and self.unbound is not None:
+            self.unbound.add(name)
+        elif name not in self.indices:
             known = ", ".join(sorted({*self.temps, *self.indices}))
             self.error(f"unknown name {name!r}; in scope: {known}", token)
-        from .dims import symbol
-
         return self.dim_power(symbol(name))
 
     # --- calls -----------------------------------------------------------------------------------
@@ -345,9 +383,7 @@ class KernelReader(Reader):
         op = token.text
         dtype = self._angle_dtype() if self.at("<") else None
         self.expect("(")
-        self.enter()
         args: list[Operand] = self.sequence(self._open, ")")
-        self.leave()
         dims = [a for a in args if not isinstance(a, Expr)]
         if op == "index":
             if len(args) != 1 or not dims:
@@ -366,10 +402,3 @@ class KernelReader(Reader):
         if op in ("cast", "bitcast") and dtype is None:
             self.error(f"write the dtype: {op}<f32>(...)", token)
         return Scalar(op, args, dtype or default_dtype(op, args))
-
-
-_OR, _AND, _NOT, _COMPARISON, _SUM, _PRODUCT = 1, 2, 3, 4, 5, 6
-_LEVELS = {
-    _OR: ("or",), _AND: ("and",), _COMPARISON: ("==", "!=", "<", "<=", ">", ">="),
-    _SUM: ("+", "-"), _PRODUCT: ("*", "/", "//", "%"),
-}

@@ -31,7 +31,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from types import CodeType
-from typing import Any, Union
+from typing import Any, NoReturn
 
 from ..errors import GraphError, VerifyError
 from ..ir.broadcasting import full, same_type
@@ -44,7 +44,7 @@ __all__ = [
 ]
 
 Bindings = dict[str, Any]
-Apply = Callable[[Value], Union[Value, None]]
+Apply = Callable[[Value], Value | None]
 
 CHAIN_LIMIT = 500
 """How many rules may fire one on the result of the other before that counts as divergence.
@@ -109,7 +109,7 @@ class Applied:
     attrs: tuple[tuple[str, Any], ...] = ()
 
     def match(self, value: Value, found: Bindings) -> bool:
-        if value.op.name != self.op:
+        if value.op.name != self.op or len(value.operands) != len(self.operands):
             return False
         for name, wanted in self.attrs:
             own = value.attrs[name]
@@ -118,7 +118,7 @@ class Applied:
         return all(p.match(o, found) for p, o in zip(self.operands, value.operands))
 
 
-Pattern = Union[AnyValue, Number, Named, Applied]
+Pattern = AnyValue | Number | Named | Applied
 
 
 def _orders(pattern: Pattern) -> list[Pattern]:
@@ -171,11 +171,11 @@ class Row:
 
     def holds(self, found: Bindings) -> bool:
         """Whether the guard accepts these bindings."""
-        return self.guard is None or bool(eval(self.guard, {**self.helpers, **found}))  # noqa: S307
+        return self.guard is None or bool(eval(self.guard, {**self.helpers, **found}))
 
     def build(self, side: CodeType, found: Bindings, like: TensorType | None = None) -> Value:
         """One side (`left` or `right`) on given values; `like` is the type of a bare number."""
-        result = eval(side, self.builders, dict(found))  # noqa: S307
+        result = eval(side, self.builders, dict(found))
         if isinstance(result, Value):
             return result
         assert like is not None, "a bare number needs a type"
@@ -222,7 +222,7 @@ class _RowParser:
             self.side(left), self.side(right), guard, builders, dict(self.helpers),
         )
 
-    def fail(self, problem: str) -> Any:
+    def fail(self, problem: str) -> NoReturn:
         raise GraphError(f"rewrite rule {self.text!r}: {problem}")
 
     def expression(self, text: str, known: Collection[str] | None = None) -> ast.expr:
@@ -256,7 +256,7 @@ class _RowParser:
             return self.applied("neg", [node.operand])
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             return self.applied(node.func.id, node.args, node.keywords)
-        return self.fail(f"{ast.unparse(node)!r} is not a pattern")  # type: ignore[no-any-return]
+        self.fail(f"{ast.unparse(node)!r} is not a pattern")
 
     def applied(self, op: str, operands: list[ast.expr], attrs: Sequence[ast.keyword] = ()) -> Applied:
         if op not in OPS:

@@ -178,17 +178,20 @@ class _Order:
         self.c, self.tile, self.row = c, tile, row
         counts: dict[str, tuple[str, Dim]] = {}
         for var, extent in c.loops:
-            size = tile.rows if var == row else tile.columns if var == c.column else 1
+            size = self._size(var)
             counts[var] = (var if size == 1 else f"{var}t", extent if size == 1 else ceildiv(extent, size))
         order = [v for v, _ in c.loops]
         if columns_first and row is not None:
             order.remove(c.column)
             order.insert(order.index(row), c.column)
-        self.loops = [counts[v] for v in order if counts[v][1] != 1]
+        self.loops = [counts[v] for v in order if counts[v] != (f"{v}t", 1)]
         self.start: dict[str, Dim] = {
-            var: 0 if counts[var][1] == 1 else symbol(counts[var][0]) * (tile.rows if var == row else tile.columns)
+            var: 0 if counts[var] == (f"{var}t", 1) else symbol(counts[var][0]) * self._size(var)
             for var in (row, c.column) if var is not None
         }  # fmt: skip
+
+    def _size(self, var: str) -> int:
+        return self.tile.rows if var == self.row else self.tile.columns if var == self.c.column else 1
 
     def wrap(self, body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
         """The outer loops around a tile; the two outermost are given to threads as one."""

@@ -9,26 +9,20 @@ from __future__ import annotations
 
 from ..ir.dtypes import DType
 from ..ir.graph import Graph, Value
+from .canonicalize import CANONICALIZE
 from .predicates import (
-    boolean,
     compose,
     floating,
     full_like,
     integer,
     lossless,
     nonnegative,
-    power_of_two,
     splat,
     value_of,
 )
 from .rewrite import RuleSet, rewrite, rules
 
 __all__ = ["SIMPLIFY", "simplify"]
-
-
-def inverse(c: Value) -> Value:
-    """The reciprocal of a splat power of two."""
-    return full_like(c.tensor, 1 / value_of(c))
 
 
 def negated(c: Value) -> Value:
@@ -66,20 +60,15 @@ _ARITHMETIC = rules("arithmetic", """
     x / -1                    -> neg(x)
     -0.0 - x                  -> neg(x)
     0 - x                     -> neg(x)                 if integer(x)
-    x / c                     -> x * inverse(c)         if power_of_two(c)
-    reciprocal(x)             -> 1 / x
     1 / (1 / x)               ~> x
-    a * (1 / x)               ~> a / x                  if not splat(a)
-    square(x)                 -> x * x
     stop_gradient(x)          -> x
 
-    neg(neg(x))               -> x
     neg(a - b)                -> b - a                  if integer(a)
     a + neg(b)                -> a - b
     a - neg(b)                -> a + b
     neg(a) * neg(b)           -> a * b
     neg(a) / neg(b)           -> a / b
-    neg(x) * c                -> x * negated(c)         if splat(c)
+    neg(x) * c                -> x * negated(c)         if splat(c) and floating(c)
     neg(x) / c                -> x / negated(c)         if splat(c)
     c / neg(x)                -> negated(c) / x         if splat(c)
     neg(x * c)                -> x * negated(c)         if splat(c) and floating(c)
@@ -92,8 +81,6 @@ _ARITHMETIC = rules("arithmetic", """
     abs(abs(x))               -> abs(x)
     abs(x) * abs(x)           -> x * x
     sign(sign(x))             -> sign(x)
-    sqrt(x * x)               ~> abs(x)
-    log(exp(x))               ~> x
     log(sqrt(x))              ~> log(x) * 0.5
     log1p(expm1(x))           ~> x
     exp(log1p(x))             ~> 1 + x                  if nonnegative(x)
@@ -104,7 +91,7 @@ _ARITHMETIC = rules("arithmetic", """
     ceil(ceil(x))             -> ceil(x)
     trunc(trunc(x))           -> trunc(x)
     round(round(x))           -> round(x)
-""", [floating, integer, inverse, negated, nonnegative, power_of_two, splat])
+""", [floating, integer, negated, nonnegative, splat])
 
 _CHOICE = rules("choice", """
     where(c, x, x)                      -> x
@@ -123,7 +110,7 @@ _CHOICE = rules("choice", """
     min(x, inf)                         -> x
     relu(relu(x))                       -> relu(x)
     relu(x)                             -> x            if nonnegative(x)
-    max(x, 0)                           ~> x            if nonnegative(x)
+    max(x, 0)                           -> x            if nonnegative(x)
     clip(clip(x, a, b), a, b)           -> clip(x, a, b) if ordered(a, b)
     cast(cast(x, dtype=d), dtype=e)     -> cast(x, dtype=e)  if widens(x, d)
 
@@ -153,8 +140,7 @@ _CHOICE = rules("choice", """
     x <= x                              -> True         if integer(x)
     x >= x                              -> True         if integer(x)
     x != x                              -> False        if not floating(x)
-    x != x                              -> isnan(x)     if floating(x)
-""", [boolean, floating, integer, nonnegative, ordered, widens])
+""", [floating, integer, nonnegative, ordered, widens])
 
 _REDUCTIONS = rules("reductions", """
     sum(sum(x, axes=a), axes=b)         ~> sum(x, axes=merged(a, b, x))
@@ -163,15 +149,16 @@ _REDUCTIONS = rules("reductions", """
     amin(amin(x, axes=a), axes=b)       -> amin(x, axes=merged(a, b, x))
     any(any(x, axes=a), axes=b)         -> any(x, axes=merged(a, b, x))
     all(all(x, axes=a), axes=b)         -> all(x, axes=merged(a, b, x))
-    amax(neg(x), axes=a)                -> neg(amin(x, axes=a))  if floating(x)
-    amin(neg(x), axes=a)                -> neg(amax(x, axes=a))  if floating(x)
-""", [floating, merged])
+""", [merged])
 
 SIMPLIFY: RuleSet = _ARITHMETIC + _CHOICE + _REDUCTIONS
 """Rules that need no more than the value and its operands."""
 SIMPLIFY.name = "simplify"
 
 
+_RULES = SIMPLIFY + CANONICALIZE
+
+
 def simplify(graph: Graph) -> Graph:
-    """The graph with `SIMPLIFY` applied until no rule fires."""
-    return rewrite(graph, SIMPLIFY)
+    """The graph with `SIMPLIFY` applied until no rule fires; it stays canonical."""
+    return rewrite(graph, _RULES)

@@ -55,7 +55,9 @@ def _convert(array: NDArray[Any], dtype: np.dtype[Any], what: str, error: type[E
         limits = np.iinfo(dtype)
         low, high = int(array.min()), int(array.max())
         if low < limits.min or high > limits.max:
-            raise error(f"{what} has dtype {dtype.name}, which {low if low < limits.min else high} does not fit")
+            raise error(
+                f"{what} has dtype {dtype.name}, which {low if low < limits.min else high} does not fit"
+            )
     with np.errstate(over="ignore"):
         converted = array.astype(dtype)
     if dtype.kind == "f" and not np.array_equal(np.isinf(array), np.isinf(converted)):

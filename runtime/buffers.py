@@ -7,7 +7,8 @@ import math
 import os
 import threading
 import weakref
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import DTypeLike, NDArray
 from ..errors import UpdateError
 from .arguments import as_array
 
-__all__ = ["ALIGNMENT", "Arena", "Array", "Cell", "address_of", "aligned_empty"]
+__all__ = ["ALIGNMENT", "Arena", "Array", "Cell", "Overlap", "address_of", "aligned_empty"]
 
 ALIGNMENT = 64  # a cache line, and the widest vector
 
@@ -73,6 +74,23 @@ class Arena:
         self._free.clear()
 
 
+class Overlap:
+    """Whether memory is shared with any of some arrays, which are whole blocks of their own."""
+
+    def __init__(self, arrays: Iterable[Array]) -> None:
+        blocks = sorted((address_of(a), address_of(a) + a.nbytes) for a in arrays if a.nbytes)
+        self._begins = [begin for begin, _ in blocks]
+        self._ends = [end for _, end in blocks]
+
+    def __bool__(self) -> bool:
+        return bool(self._begins)
+
+    def touches(self, address: int, nbytes: int) -> bool:
+        """Whether one of the arrays has a byte in ``[address, address + nbytes)``."""
+        before = bisect_left(self._begins, address + nbytes)  # blocks that begin before the end
+        return nbytes > 0 and before > 0 and self._ends[before - 1] > address
+
+
 class Cell:
     """The storage of one variable: fixed address, fixed dtype and shape.
 
@@ -80,7 +98,7 @@ class Cell:
     `value`. A compiled function that only reads does not wait for it.
     """
 
-    __slots__ = ("name", "array", "lock", "__weakref__")
+    __slots__ = ("__weakref__", "array", "lock", "name")
 
     def __init__(self, name: str, array: Array) -> None:
         self.name = name
@@ -120,7 +138,9 @@ class Cell:
         """
         array = as_array(value, self.dtype, f"variable {self.name!r}", UpdateError)
         if array.shape != self.shape:
-            raise UpdateError(f"variable {self.name!r} has shape {self.shape}; the new value has {array.shape}")
+            raise UpdateError(
+                f"variable {self.name!r} has shape {self.shape}; the new value has {array.shape}"
+            )
         return array
 
     def assign(self, value: Any) -> None:

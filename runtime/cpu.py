@@ -75,5 +75,7 @@ def missing_features(features: Iterable[str]) -> list[str]:
 def same_machine(triple: str) -> bool:
     """Whether an LLVM triple names this architecture and operating system."""
     arch, *rest = triple.split("-")
-    system = {"Darwin": ("darwin", "macos"), "Windows": ("windows", "win32")}.get(platform.system(), ("linux",))
+    system = {"Darwin": ("darwin", "macos"), "Windows": ("windows", "win32")}.get(
+        platform.system(), ("linux",)
+    )
     return _machine(arch) == _machine(platform.machine()) and any(r.startswith(system) for r in rest)

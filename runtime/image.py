@@ -9,7 +9,6 @@ import platform
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -98,9 +97,6 @@ class LoadedImage:
             If the image has no such function.
         """
         return self._base + self.image.entries[name]
-
-    def __reduce__(self) -> Any:
-        return LoadedImage, (self.image,)
 
 
 def check_runnable(triple: str, features: tuple[str, ...]) -> None:

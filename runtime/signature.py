@@ -21,8 +21,8 @@ from . import structure as nesting
 
 __all__ = [
     "DTYPES",
-    "Formula",
     "INT64_MAX",
+    "Formula",
     "Signature",
     "Slot",
     "as_formula",
@@ -35,9 +35,10 @@ __all__ = [
 Formula = Union[int, str, tuple[Any, ...]]
 
 INT64_MAX = 2**63 - 1
-DTYPES = tuple(
-    "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float32 float64".split()
-)  # the dtypes of the IR, by name
+DTYPES = (  # those of the IR, by name
+    *("bool", "float32", "float64"),
+    *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)),
+)
 _MAX_DEPTH = 64
 _MAX_BITS = 256  # of any intermediate value: formulas may come from a file that nobody vouches for
 
@@ -61,7 +62,7 @@ def as_formula(spec: object, depth: int = 0) -> Formula:
         return spec
     if isinstance(spec, str) and spec.isidentifier():
         return spec
-    if not isinstance(spec, (list, tuple)) or len(spec) < 2 or spec[0] not in _OPERATORS:
+    if not isinstance(spec, (list, tuple)) or len(spec) < 2 or not _is_operator(spec[0]):
         raise ValueError(f"{spec!r:.80} is not a formula")
     op, operands = spec[0], tuple(as_formula(s, depth + 1) for s in spec[1:])
     if op in ("//", "%", "**") and len(operands) != 2:
@@ -69,6 +70,10 @@ def as_formula(spec: object, depth: int = 0) -> Formula:
     if op == "**" and not (isinstance(operands[1], int) and 0 <= operands[1] <= 64):
         raise ValueError(f"the power of a formula is an integer from 0 to 64, not {operands[1]!r:.80}")
     return (op, *operands)
+
+
+def _is_operator(name: object) -> bool:
+    return isinstance(name, str) and name in _OPERATORS
 
 
 def _divide(a: int, b: int) -> int:
@@ -168,9 +173,8 @@ def formula_text(formula: Formula) -> str:
         return first + "".join(f" - {t[1:]}" if t.startswith("-") else f" + {t}" for t in rest)
     if op == "*" and operands[0] == -1 and len(operands) > 1:
         return "-" + formula_text(("*", *operands[1:]))
-    if op in ("*", "**"):
-        return op.join(map(_factor_text, operands))
-    return f" {op} ".join(map(_factor_text, operands))
+    separator: str = op if op in ("*", "**") else f" {op} "
+    return separator.join(map(_factor_text, operands))
 
 
 def _factor_text(formula: Formula) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...ir.dims import Dim
+from ...ir.dims import Dim, substitute
 from ...ir.loops import Expr, For, If, Let, Load, Scalar, Stmt, Store, children
 
 __all__ = ["work"]
@@ -19,9 +19,12 @@ def _expr_cost(e: Expr, seen: set[int]) -> int:
 
 
 def work(s: Stmt) -> Dim:
-    """Scalar operations that a statement executes, as a formula; branches count as taken."""
+    """Scalar operations that a statement executes, as a formula; branches count as taken.
+
+    An inner loop whose extent depends on an outer counter counts as in the outer's first iteration.
+    """
     if isinstance(s, For):
-        return s.extent * _total(s.body)
+        return s.extent * substitute(_total(s.body), {s.var: 0})
     if isinstance(s, If):
         return _total(s.then) + _total(s.otherwise)
     if isinstance(s, (Let, Store)):

@@ -95,13 +95,13 @@ class _Emitter:
 
     def _affine_address(self, memory: Memory, element: str, offset: Dim) -> tuple[Val, bool]:
         f = self.f
-        unrolled: dict[str, Dim] = {v: x for v, x in f.vars.items() if isinstance(x, int)}
+        var, lanes = f.vector or ("", 1)
+        unrolled: dict[str, Dim] = {v: x for v, x in f.vars.items() if isinstance(x, int) and v != var}
         offset = substitute(offset, unrolled)
         stride: Dim | None = 0
-        if f.vector and f.vector[1] > 1:
-            var, lanes = f.vector
-            base = f.vars[var]
+        if lanes > 1:
             stride = coefficient(offset, var)
+            base = f.vars[var]
             if isinstance(base, int):  # the loop is unrolled: lanes count from a known start
                 offset = substitute(offset, {var: base})
                 if stride not in (0, 1):

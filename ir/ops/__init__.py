@@ -1,6 +1,8 @@
 """The ops, by family; importing this package fills the registry."""
 
-from . import elementwise, leaf, linalg, movement, reduction
 from ..op import OPS
+from . import conv, elementwise, indexing, leaf, linalg, movement, reduction, window
 
-__all__ = ["OPS", "elementwise", "leaf", "linalg", "movement", "reduction"]
+__all__ = [
+    "OPS", "conv", "elementwise", "indexing", "leaf", "linalg", "movement", "reduction", "window",
+]

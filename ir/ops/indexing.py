@@ -10,7 +10,6 @@ import numpy as np
 from ...errors import DTypeError, IndexRangeError, ShapeError
 from ..dims import Dim, equal, symbol
 from ..dtypes import int64
-from ..graph import Value
 from ..loops import Expr, For, Index, Let, Load, Stmt, Store, Temp
 from ..op import REQUIRED, Definition, Lowering, Op, Read, Sample, Typing, register
 from ..scalars import apply, cast, const, select

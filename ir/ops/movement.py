@@ -10,6 +10,7 @@ import numpy as np
 
 from ...errors import DTypeError, GraphError, IndexRangeError, ShapeError
 from ..dims import Dim, at_most, dim_max, equal, floordiv, mod
+from ..dtypes import result_dtype_with_scalar
 from ..graph import Value
 from ..loops import Expr, Index
 from ..op import REQUIRED, Definition, Op, Read, Sample, Typing, register
@@ -221,9 +222,10 @@ def slice_axis(x: Value, axis: int, start: Dim, extent: Dim) -> Value:
 def _infer_pad(t: Typing) -> Type:
     (x,) = t.types
     _check_rank(t, "low", "high", "interior")
-    value = t["value"]
-    if x.dtype.is_float and not isinstance(value, (int, float)) or x.dtype.is_integer and not isinstance(value, int):
-        t.fail(DTypeError, f"cannot fill {x.dtype!r} with {value!r}")
+    try:
+        result_dtype_with_scalar(x.dtype, t["value"])
+    except DTypeError as error:
+        t.fail(DTypeError, str(error))
     for low, high, interior in zip(t["low"], t["high"], t["interior"]):
         problem = f"low {low}, high {high} and interior {interior} must not be negative"
         for amount in (low, high, interior):
@@ -233,7 +235,7 @@ def _infer_pad(t: Typing) -> Type:
 
 
 def _pad(x: Any, low: Sequence[int], high: Sequence[int], interior: Sequence[int], value: float) -> Any:
-    inner = [dilated(n, i) for n, i in zip(x.shape, interior)]
+    inner: list[Any] = [dilated(n, i) for n, i in zip(x.shape, interior)]
     out = np.full([a + n + b for a, n, b in zip(low, inner, high)], value, x.dtype)
     out[tuple(slice(a, a + n, i + 1) for a, n, i in zip(low, inner, interior))] = x
     return out

@@ -10,7 +10,7 @@ import numpy as np
 from ...errors import DTypeError, IndexRangeError
 from ..broadcasting import full
 from ..dims import Dim, product
-from ..dtypes import bool_, int64
+from ..dtypes import int64
 from ..graph import Value
 from ..loops import Expr, Reduce
 from ..op import REQUIRED, VJP, ZERO_GRADIENT, Definition, Op, Read, Sample, Typing, register

@@ -1,0 +1,146 @@
+"""Reductions over axes: sums, extremes, moments, and whether any or all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ...errors import DTypeError, ShapeError
+from ...ir.dims import Dim, product
+from ...ir.dtypes import DType, as_dtype, int64, uint64
+from ..shapes import as_axes, fail
+from ..source import located
+from ..tensor import ArrayLike, Tensor, apply
+from .creation import asarray
+from .manipulation import reshape
+
+__all__ = ["all", "any", "count_nonzero", "logsumexp", "max", "mean", "min", "prod", "std", "sum", "var"]
+
+Axis = int | Sequence[int] | None
+
+
+def reduce(op: str, x: Tensor, axes: tuple[int, ...], keepdims: bool) -> Tensor:
+    """A reduction op over sorted axes."""
+    result = apply(op, x, axes=axes)
+    return reshape(result, kept(x, axes)) if keepdims else result
+
+
+def kept(x: Tensor, axes: tuple[int, ...]) -> tuple[Dim, ...]:
+    """The shape of `x` with size 1 in place of the reduced axes."""
+    return tuple(1 if k in axes else d for k, d in enumerate(x.shape))
+
+
+def count(x: Tensor, axes: tuple[int, ...]) -> Dim:
+    """How many elements are combined into one."""
+    return product(x.shape[a] for a in axes)
+
+
+def _accumulator(x: Tensor, dtype: object) -> DType:
+    """The dtype of a sum: integers and bools widen to 64 bits unless told otherwise."""
+    if dtype is not None:
+        return as_dtype(dtype)
+    if x.dtype.is_float:
+        return x.dtype
+    return uint64 if x.dtype.kind == "u" else int64
+
+
+def _floating(name: str, x: ArrayLike) -> Tensor:
+    x = asarray(x)
+    if not x.dtype.is_float:
+        fail(name, DTypeError, f"needs a floating-point tensor, got {x.dtype!r}", [x], "cast with astype")
+    return x
+
+
+@located
+def sum(x: ArrayLike, axis: Axis = None, dtype: object = None, keepdims: bool = False) -> Tensor:
+    """The sum over `axis` (all axes by default); 0 of nothing. Integers are summed in 64 bits."""
+    x = asarray(x)
+    x = asarray(x, _accumulator(x, dtype))
+    return reduce("sum", x, as_axes(axis, x.ndim, "sum"), keepdims)
+
+
+@located
+def prod(x: ArrayLike, axis: Axis = None, dtype: object = None, keepdims: bool = False) -> Tensor:
+    """The product over `axis` (all axes by default); 1 of nothing. Integers are multiplied in 64 bits."""
+    x = asarray(x)
+    x = asarray(x, _accumulator(x, dtype))
+    return reduce("prod", x, as_axes(axis, x.ndim, "prod"), keepdims)
+
+
+def _extreme(name: str, op: str, x: ArrayLike, axis: Axis, keepdims: bool) -> Tensor:
+    x = asarray(x)
+    axes = as_axes(axis, x.ndim, name)
+    if count(x, axes) == 0:
+        fail(name, ShapeError, "there is no extreme of no elements", [x])
+    return reduce(op, x, axes, keepdims)
+
+
+@located
+def max(x: ArrayLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """The largest element over `axis` (all axes by default); NaN if there is one."""
+    return _extreme("max", "amax", x, axis, keepdims)
+
+
+@located
+def min(x: ArrayLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """The smallest element over `axis` (all axes by default); NaN if there is one."""
+    return _extreme("min", "amin", x, axis, keepdims)
+
+
+@located
+def mean(x: ArrayLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """The mean over `axis` (all axes by default); NaN of nothing."""
+    x = _floating("mean", x)
+    axes = as_axes(axis, x.ndim, "mean")
+    return reduce("sum", x, axes, keepdims) / count(x, axes)
+
+
+@located
+def var(x: ArrayLike, axis: Axis = None, correction: float = 0, keepdims: bool = False) -> Tensor:
+    """The variance over `axis` (all axes by default): squared deviations over ``count - correction``."""
+    x = _floating("var", x)
+    axes = as_axes(axis, x.ndim, "var")
+    deviation = x - mean(x, axes, keepdims=True)
+    number = asarray(count(x, axes), x.dtype)
+    return reduce("sum", deviation * deviation, axes, keepdims) / (number - correction if correction else number)
+
+
+@located
+def std(x: ArrayLike, axis: Axis = None, correction: float = 0, keepdims: bool = False) -> Tensor:
+    """The square root of the variance (see `var`)."""
+    return apply("sqrt", var(x, axis, correction, keepdims))
+
+
+def _truth(x: ArrayLike) -> Tensor:
+    x = asarray(x)
+    return x if x.dtype.is_bool else x != 0
+
+
+@located
+def any(x: ArrayLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """Whether any element over `axis` (all axes by default) is true, or not 0."""
+    x = _truth(x)
+    return reduce("any", x, as_axes(axis, x.ndim, "any"), keepdims)
+
+
+@located
+def all(x: ArrayLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """Whether all elements over `axis` (all axes by default) are true, or not 0."""
+    x = _truth(x)
+    return reduce("all", x, as_axes(axis, x.ndim, "all"), keepdims)
+
+
+@located
+def count_nonzero(x: ArrayLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """How many elements over `axis` (all axes by default) are true, or not 0."""
+    return sum(asarray(_truth(x), int64), axis, keepdims=keepdims)
+
+
+@located
+def logsumexp(x: ArrayLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """``log(sum(exp(x)))`` over `axis` without overflow; -inf of nothing but -inf."""
+    x = _floating("logsumexp", x)
+    axes = as_axes(axis, x.ndim, "logsumexp")
+    top = apply("stop_gradient", max(x, axes, keepdims=True))
+    top = apply("where", apply("isfinite", top), top, 0)
+    total = apply("log", reduce("sum", apply("exp", x - top), axes, True)) + top
+    return total if keepdims else reshape(total, tuple(d for k, d in enumerate(x.shape) if k not in axes))

@@ -1,0 +1,161 @@
+"""Reverse-mode differentiation: a graph's gradients as more values of the same graph.
+
+Cotangents are accumulated from the loss back to what it depends on, by each op's VJP, which is
+written in the IR's own arithmetic: gradients can be differentiated again.
+
+A branch that `where` does not take must not poison a gradient. Its cotangent is exactly 0, but an
+infinite or NaN local derivative would turn that into ``0 * inf = NaN``. So cotangents that come
+out of a `where` are *masked*, and behind them an elementwise op's contribution is
+``where(cotangent == 0, 0, vjp)``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Sequence
+from typing import Literal
+
+from ..errors import DifferentiationError, DTypeError, ShapeError
+from ..ir.broadcasting import full, same_type
+from ..ir.graph import Value, source_location, topological
+from ..ir.op import OPS
+from ..ir.types import TensorType
+
+__all__ = ["gradients"]
+
+_LINEAR = frozenset({"add", "sub", "neg", "where", "cast", "stop_gradient"})
+"""Elementwise ops whose VJP gives 0 for a cotangent of 0, whatever the operands are."""
+
+
+def gradients(
+    loss: Value,
+    wrt: Sequence[Value],
+    cotangent: Value | None = None,
+    on_disconnected: Literal["raise", "zero"] = "raise",
+    prepare: Callable[[Value], Value] | None = None,
+) -> list[Value]:
+    """The gradients of a value by others.
+
+    Parameters
+    ----------
+    loss : a floating-point scalar; of any shape if a cotangent is given.
+    wrt : floating-point values that it depends on.
+    cotangent : what the gradient is multiplied by (from the left), of the loss's type; 1 if not given.
+    on_disconnected : what a value gets that the loss does not depend on: an error, or zeros.
+    prepare : a rewrite of the loss that precedes differentiation, such as into stable forms.
+
+    Returns
+    -------
+    One value per element of `wrt`, of its type. Each knows the source line of the forward value that
+    it comes from, marked as a gradient.
+
+    Raises
+    ------
+    DifferentiationError
+        If the loss is no scalar, something is not floating-point, an op on the way has no
+        derivative, or a value is disconnected.
+    """
+    seed = _seed(loss, cotangent)
+    for value in wrt:
+        if not isinstance(value.type, TensorType) or not value.tensor.dtype.is_float:
+            raise DifferentiationError(
+                f"cannot differentiate by {_describe(value)}: only floating-point values have gradients"
+            )
+    if prepare is not None:
+        loss = prepare(loss)
+    order = topological([loss])
+    found = _Backward(order, wrt).run(loss, seed)
+    return [_gradient(value, found, order, on_disconnected) for value in wrt]
+
+
+def _seed(loss: Value, cotangent: Value | None) -> Value:
+    if not isinstance(loss.type, TensorType) or not loss.tensor.dtype.is_float:
+        raise DifferentiationError(f"cannot differentiate {_describe(loss)}: only floating-point values have gradients")
+    if cotangent is None:
+        if loss.tensor.shape:
+            raise DifferentiationError(
+                f"cannot differentiate {_describe(loss)}: it is not a scalar\n"
+                "  sum or average it, or give the cotangent to multiply its gradient by"
+            )
+        return full((), 1, loss.tensor.dtype)
+    if not same_type(cotangent.tensor, loss.tensor):
+        error = DTypeError if cotangent.tensor.dtype != loss.tensor.dtype else ShapeError
+        raise error(f"the cotangent has type {cotangent.type}, it must have that of {_describe(loss)}")
+    return cotangent
+
+
+def _describe(value: Value) -> str:
+    name = repr(value.attrs["name"]) if "name" in value.attrs else f"the result of {value.op.name}"
+    place = f" at {value.loc.file}:{value.loc.line}" if value.loc else ""
+    return f"{name} of type {value.type}{place}"
+
+
+def _gradient(value: Value, found: dict[Value, Value], order: Collection[Value], on_disconnected: str) -> Value:
+    if value in found:
+        return found[value]
+    if on_disconnected == "raise" and value not in order:
+        raise DifferentiationError(
+            f"the loss does not depend on {_describe(value)}\n"
+            "  leave it out, or ask for zeros with on_disconnected='zero'"
+        )
+    return full(value.tensor.shape, 0, value.tensor.dtype)
+
+
+class _Backward:
+    """One walk from the loss back: the cotangent of each value that depends on `wrt`."""
+
+    def __init__(self, order: Sequence[Value], wrt: Sequence[Value]) -> None:
+        self.order = order
+        self.cotangents: dict[Value, Value] = {}
+        self.masked: set[Value] = set()
+        self.active = set(wrt)
+        for value in order:
+            if any(o in self.active for o in value.operands):
+                self.active.add(value)
+
+    def run(self, loss: Value, seed: Value) -> dict[Value, Value]:
+        """Cotangents by value; those of `wrt` are the gradients."""
+        if loss in self.active:
+            self.cotangents[loss] = seed
+        for value in reversed(self.order):
+            if value in self.cotangents and any(o in self.active for o in value.operands):
+                with source_location(value.loc.as_gradient() if value.loc else None):
+                    self._pull_back(value, self.cotangents[value])
+        return self.cotangents
+
+    def _pull_back(self, value: Value, ct: Value) -> None:
+        """Add to the operands' cotangents what a value's own contributes."""
+        if value.op.vjp is None:
+            raise DifferentiationError(
+                f"{_describe(value)} has no derivative\n"
+                f"  {value.op.name} cannot stand between the loss and what it is differentiated by; "
+                "stop_gradient makes its operand a constant"
+            )
+        masked = value in self.masked
+        contributions = value.op.vjp(ct, value, *value.operands, **value.attrs)
+        for operand, part in zip(value.operands, contributions, strict=True):
+            if part is None or operand not in self.active:
+                continue
+            if masked and value.op.elementwise and not _keeps_zero(value):
+                part = OPS["where"](OPS["eq"](ct, 0), 0, part)
+            if masked or value.op.name == "where":
+                self.masked.add(operand)
+            self._accumulate(operand, part)
+
+    def _accumulate(self, operand: Value, part: Value) -> None:
+        if not same_type(part.tensor, operand.tensor):
+            raise DifferentiationError(f"the cotangent of {_describe(operand)} came out as {part.type}")
+        before = self.cotangents.get(operand)
+        self.cotangents[operand] = part if before is None else before + part
+
+
+def _keeps_zero(value: Value) -> bool:
+    """Whether a VJP is 0 for a cotangent of 0: nothing that may be infinite multiplies it."""
+    if value.op.name in _LINEAR:
+        return True
+    factors = {"mul": value.operands, "div": value.operands[1:]}.get(value.op.name, ())
+    return any(_finite_constant(f) for f in factors)
+
+
+def _finite_constant(x: Value) -> bool:
+    return x.op.name == "full" and x.attrs["value"] != 0 and math.isfinite(x.attrs["value"])

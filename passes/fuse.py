@@ -1,0 +1,313 @@
+"""Fusion: partition the graph into groups of ops, each of which becomes one kernel.
+
+The graph is walked from its results to its inputs, and each op joins the group of its users where
+that saves memory traffic and costs little:
+
+- a *map* is inlined into the one group that reads it; into several if it is nearly free;
+- a *reduction* joins the group whose outer loops it runs over (softmax, layer norm: a row group);
+- a *contraction* joins the group of maps over its own result: its epilogue. Movement of its
+  operands, and light maps of its right operand, join as prologue;
+- a result that others need too becomes a further output of the group, if all its users are in it.
+
+A group's ops become the region of a `fusion`, which carries the reason for its existence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ..ir.dims import Dim
+from ..ir.graph import Graph, Value, make, users
+from ..ir.op import OPS
+from ..ir.ops import structure
+from ..ir.types import Shape
+
+__all__ = ["fuse"]
+
+MAX_MEMBERS = 128
+LIGHT = 4
+"""Scalar operations per element up to which a map may be computed more than once."""
+
+Axes = tuple[int | None, ...]
+"""For each axis of a value, the group's loop that runs over it; None: size 1, or summed over."""
+
+
+@dataclass(eq=False)
+class Group:
+    """Ops that become one kernel; `axes` tells how each member's axes run over the loops of the root."""
+
+    shape: Shape
+    members: dict[Value, None] = field(default_factory=dict)
+    axes: dict[Value, Axes | None] = field(default_factory=dict)
+    anchor: Value | None = None
+    reduces: bool = False
+    prologue: set[Value] = field(default_factory=set)  # values that a contraction or window reads
+    sealed: bool = False
+
+
+class _Partition:
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.order = [v for v in graph]
+        self.users = users(self.order)
+        self.roots = set(graph.roots)
+        self.groups: dict[Value, list[Group]] = {}
+        self.all: list[Group] = []
+
+    def run(self) -> None:
+        for v in reversed(self.order):
+            if v.op.kind == "leaf" or is_alias(v):
+                continue
+            group = self._absorber(v)
+            if group is not None:
+                self._join(v, [group])
+            elif _nearly_free(v) and self._inlinable_everywhere(v):
+                self._join(v, self._user_groups(v))
+            else:
+                self._new_group(v)
+
+    # --- who may take a value ---
+
+    def _user_groups(self, v: Value) -> list[Group]:
+        return list(dict.fromkeys(g for u in self.users[v] for g in self.groups.get(u, ())))
+
+    def _only_read_in_groups(self, v: Value) -> bool:
+        return all(u in self.groups and v not in _random(u) for u in self.users[v])
+
+    def _absorber(self, v: Value) -> Group | None:
+        """The one group that all users of a value are in, if the value may be computed there."""
+        if v.op.kind in ("opaque", "region") or not self.users[v] or not self._only_read_in_groups(v):
+            return None
+        groups = self._user_groups(v)
+        if len(groups) != 1:
+            return None
+        (g,) = groups
+        if g.sealed or len(g.members) >= MAX_MEMBERS:
+            return None
+        if v in self.roots and not (self._at_root(v, g) and v.op.kind != "reduce"):
+            return None
+        return g if self._fits(v, g) else None
+
+    def _fits(self, v: Value, g: Group) -> bool:
+        if v.op.kind in ("map", "view"):
+            return all(_inlinable(v, u, g) for u in self.users[v])
+        if v.op.kind == "contract":
+            return g.anchor is None and not g.reduces and self._at_root(v, g) and all(_plain(m) for m in g.members)
+        axes = self._axes(v, g)  # a reduction
+        if axes is None or g.anchor is not None or any(u in g.prologue for u in self.users[v]):
+            return False
+        known = [a for a in axes if a is not None]
+        return known == list(range(len(known))) and (bool(known) or not g.shape) and not _is_window(v)
+
+    def _at_root(self, v: Value, g: Group) -> bool:
+        axes = self._axes(v, g)
+        return axes == tuple(range(len(g.shape))) and len(v.tensor.shape) == len(g.shape) and v not in g.prologue
+
+    def _inlinable_everywhere(self, v: Value) -> bool:
+        return (
+            v not in self.roots and bool(self.users[v]) and self._only_read_in_groups(v)
+            and all(not g.sealed and _inlinable(v, u, g) for u in self.users[v] for g in self.groups[u])
+        )  # fmt: skip
+
+    # --- bookkeeping ---
+
+    def _new_group(self, v: Value) -> None:
+        shape = v.tensor.shape
+        g = Group(shape, sealed=v.op.kind in ("opaque", "region"))
+        self.all.append(g)
+        g.axes[v] = tuple(range(len(shape)))
+        self._join(v, [g])
+
+    def _join(self, v: Value, groups: Sequence[Group]) -> None:
+        self.groups[v] = list(groups)
+        for g in groups:
+            if v not in g.axes:
+                g.axes[v] = self._axes(v, g)
+            g.members[v] = None
+            g.anchor = v if v.op.kind == "contract" else g.anchor
+            g.reduces |= v.op.kind == "reduce"
+            if v.op.kind == "contract" or _is_window(v) or v in g.prologue:
+                g.prologue.update(v.operands)
+
+    def _axes(self, v: Value, g: Group) -> Axes | None:
+        """How the axes of a value run over the group's loops, if all its users there agree."""
+        found: Axes | None = None
+        for u in self.users[v]:
+            if u not in g.members:
+                continue
+            for k, operand in enumerate(u.operands):
+                if operand is v:
+                    axes = _operand_axes(u, k, g.axes[u])
+                    if axes is None or (found is not None and axes != found):
+                        return None
+                    found = axes
+        return found
+
+
+def is_alias(v: Value) -> bool:
+    """Whether a value is another's memory under a different shape: it needs no kernel."""
+    return v.op.kind == "view" and not (v.op.name == "reshape" and _only_ones(v))
+
+
+def _only_ones(v: Value) -> bool:
+    a = [d for d in v.operands[0].tensor.shape if d != 1]
+    b = [d for d in v.tensor.shape if d != 1]
+    return a == b
+
+
+def _random(u: Value) -> set[Value]:
+    """Operands that a user reads at data-dependent places, or not by element."""
+    if is_alias(u) or u.op.kind in ("opaque", "region"):
+        return set(u.operands)
+    return {u.operands[k] for k in u.op.random_access}
+
+
+def _is_window(v: Value) -> bool:
+    return v.op.name.startswith("window")
+
+
+_MOVES = {"broadcast", "transpose", "reshape", "slice", "reverse", "full", "iota"}
+
+
+def _plain(v: Value) -> bool:
+    return v.op.elementwise or v.op.name in ("cast", *_MOVES)
+
+
+def _nearly_free(v: Value) -> bool:
+    real = [o for o in v.operands if o.op.name != "full"]
+    return v.op.kind in ("map", "view") and v.op.cost <= 1 and len(real) <= 1 and (_plain(v))
+
+
+def _inlinable(v: Value, user: Value, g: Group) -> bool:
+    """Whether a map may be computed inside `user` wherever that reads it."""
+    if user.op.kind == "contract" or (user in g.prologue and g.anchor is not None):
+        if v.op.name in _MOVES:
+            return True
+        anchor = g.anchor or user
+        right = anchor.op.name == "dot" and (user is not anchor or v is anchor.operands[1] is not anchor.operands[0])
+        return right and _plain(v) and v.op.cost <= LIGHT and (user is not anchor or v in anchor.operands[1:])
+    if _is_window(user) or user in g.prologue:
+        return v.op.cost <= LIGHT
+    return True
+
+
+def _operand_axes(u: Value, k: int, axes: Axes | None) -> Axes | None:
+    """The axes of operand `k` of `u`, whose own axes are `axes`."""
+    if axes is None:
+        return None
+    name, operand = u.op.name, u.operands[k]
+    if u.op.elementwise or name == "cast":
+        return axes
+    if name == "broadcast":
+        return tuple(axes[d] for d in u.attrs["dims"])
+    if name == "transpose":
+        out: list[int | None] = [None] * len(axes)
+        for i, p in enumerate(u.attrs["perm"]):
+            out[p] = axes[i]
+        return tuple(out)
+    if name == "reshape" and _only_ones(u):
+        kept = iter([a for a, d in zip(axes, u.tensor.shape) if d != 1])
+        return tuple(None if d == 1 else next(kept) for d in operand.tensor.shape)
+    if u.op.kind == "reduce" and "axes" in u.attrs:
+        kept = iter(axes)
+        # a summed axis is none of the group's loops; -1 marks it, so that it matches no prefix
+        return tuple(-1 if i in u.attrs["axes"] else next(kept) for i in range(operand.tensor.rank))
+    return None
+
+
+# --- regions -------------------------------------------------------------------------------------
+
+
+def fuse(graph: Graph) -> Graph:
+    """Replace every op that computes by `fusion` ops over regions of ops."""
+    partition = _Partition(graph)
+    partition.run()
+    return graph.with_roots(_Rebuild(partition).values(graph.roots))
+
+
+class _Rebuild:
+    """The graph again, with one `fusion` value per group; equal groups share one region."""
+
+    def __init__(self, partition: _Partition) -> None:
+        self.partition = partition
+        self.position = {v: k for k, v in enumerate(partition.order)}
+        self.done: dict[Value, Value] = {}
+        self.regions: dict[tuple[int, ...], Graph] = {}
+
+    def values(self, roots: Sequence[Value]) -> list[Value]:
+        stack = list(roots)
+        while stack:
+            v = stack[-1]
+            missing = [o for o in self._needs(v) if o not in self.done]
+            if v in self.done or not missing:
+                stack.pop()
+                if v not in self.done:
+                    self._make(v)
+            else:
+                stack.extend(missing)
+        return [self.done[v] for v in roots]
+
+    def _group(self, v: Value) -> Group | None:
+        groups = self.partition.groups.get(v)
+        return groups[0] if groups else None
+
+    def _needs(self, v: Value) -> Sequence[Value]:
+        g = self._group(v)
+        return v.operands if g is None else self._inputs(g)
+
+    def _inputs(self, g: Group) -> list[Value]:
+        members = self._members(g)
+        return list(dict.fromkeys(o for m in members for o in m.operands if o not in g.members))
+
+    def _members(self, g: Group) -> list[Value]:
+        return sorted(g.members, key=self.position.__getitem__)
+
+    def _outputs(self, g: Group) -> list[Value]:
+        found = []
+        for v in self._members(g):
+            if self.partition.groups[v] == [g]:
+                outside = any(g not in self.partition.groups.get(u, ()) for u in self.partition.users[v])
+                if outside or v in self.partition.roots:
+                    found.append(v)
+        return found
+
+    def _make(self, v: Value) -> None:
+        g = self._group(v)
+        if g is None:
+            self.done[v] = v if not v.operands else v.with_operands([self.done[o] for o in v.operands])
+            return
+        inputs, outputs = self._inputs(g), self._outputs(g)
+        operands = [self.done[o] for o in inputs]
+        region = self._region(g, inputs, outputs)
+        loc = outputs[-1].loc
+        fused = make(structure.fusion, operands, {"reason": _reason(g, outputs)}, (region,), loc)
+        for k, out in enumerate(outputs):
+            item = fused if len(outputs) == 1 else make(structure.item, (fused,), {"index": k}, loc=out.loc)
+            self.done[out] = item
+
+    def _region(self, g: Group, inputs: list[Value], outputs: list[Value]) -> Graph:
+        inside: dict[Value, Value] = {}
+        for k, o in enumerate(inputs):
+            t = o.tensor
+            inside[o] = OPS["input"](name=f"p{k}", shape=t.shape, dtype=t.dtype)
+        parameters = tuple(inside[o] for o in inputs)
+        for m in self._members(g):
+            inside[m] = m.with_operands([inside[o] for o in m.operands])
+        results = tuple(inside[o] for o in outputs)
+        key = (*map(id, parameters), 0, *map(id, results))
+        if key not in self.regions:
+            self.regions[key] = Graph("region", parameters, (), results)
+        return self.regions[key]
+
+
+def _reason(g: Group, outputs: Sequence[Value]) -> str:
+    """What the group is, and the memory traffic it saves: each inner result is not written and read."""
+    kind = g.anchor.op.name if g.anchor else "reduce" if g.reduces else "map"
+    inner = [m for m in g.members if m not in outputs and m.op.name not in ("full", "iota")]
+    if not inner:
+        return kind
+    saved: Dim = 0
+    for m in inner:
+        saved = saved + 2 * m.tensor.nbytes
+    return f"{kind} of {len(g.members)} ops, saves {saved} bytes of traffic"

@@ -1,0 +1,133 @@
+"""Plan memory: every temp gets an offset in one arena, valid for all values of the symbolic dimensions.
+
+Buffers that are never alive together share bytes. Placement is greedy by size (Pisarchyk and Lee,
+"Efficient memory management for deep neural net inference", 2020), decided at a typical size of the
+symbolic dimensions; offsets are then formulas: a buffer starts at the maximum of the ends of the
+buffers placed below it, so that no two overlap whatever the dimensions are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from dataclasses import replace as with_fields
+
+from ..ir.dims import Dim, align, at_most, dim_max, evaluate
+from ..ir.program import ALIGNMENT, Call, Program, Slot, nbytes, workspace_buffers
+
+__all__ = ["plan_memory"]
+
+TYPICAL = 64
+"""The size of a symbolic dimension at which placement decisions are taken."""
+
+
+@dataclass(eq=False)
+class _Block:
+    """Memory that one or more temps (each dying where the next is made) or a workspace needs."""
+
+    key: object
+    size: Dim
+    first: int
+    last: int
+    offset: Dim | None = None
+
+    @property
+    def end(self) -> Dim:
+        assert self.offset is not None
+        return self.offset + self.size
+
+    def meets(self, other: _Block) -> bool:
+        return self.first <= other.last and other.first <= self.last
+
+
+def plan_memory(program: Program) -> Program:
+    """The program with offsets for all temps and workspaces, and the arena's size."""
+    lives = _liveness(program)
+    owner = _share_in_place(program, lives)
+    blocks: dict[object, _Block] = {}
+    for name, (first, last) in lives.items():
+        key = _find(owner, name)
+        size = align(nbytes(program.slot(name).buffer), ALIGNMENT)
+        block = blocks.setdefault(key, _Block(key, size, first, last))
+        block.first, block.last = min(block.first, first), max(block.last, last)
+        block.size = dim_max(block.size, size)
+    for k, step in enumerate(program.steps):
+        for w, buffer in enumerate(workspace_buffers(step.kernel)):
+            blocks[k, w] = _Block((k, w), align(nbytes(buffer), ALIGNMENT), k, k)
+    arena = _place(list(blocks.values()), {s: TYPICAL for s in program.symbols})
+
+    def offset_of(slot: Slot) -> Slot:
+        if slot.kind != "temp" or slot.alias is not None:
+            return slot
+        block = blocks.get(_find(owner, slot.buffer.name))
+        return with_fields(slot, offset=block.offset if block else 0)
+
+    def place_workspaces(k: int, step: Call) -> Call:
+        offsets = tuple(blocks[k, w].offset for w in range(len(workspace_buffers(step.kernel))))
+        return with_fields(step, workspaces=offsets) if offsets else step
+
+    return with_fields(
+        program,
+        slots=tuple(map(offset_of, program.slots)),
+        steps=tuple(place_workspaces(k, s) for k, s in enumerate(program.steps)),
+        arena=arena,
+    )
+
+
+def _base_names(program: Program) -> dict[str, str]:
+    return {s.buffer.name: s.alias or s.buffer.name for s in program.slots}
+
+
+def _liveness(program: Program) -> dict[str, tuple[int, int]]:
+    """The first and the last step that touch each temp."""
+    base = _base_names(program)
+    temps = {s.buffer.name for s in program.slots if s.kind == "temp" and s.alias is None}
+    lives: dict[str, tuple[int, int]] = {}
+    for k, step in enumerate(program.steps):
+        for name in step.arguments:
+            name = base.get(name, name)
+            if name in temps:
+                lives[name] = (lives.get(name, (k, k))[0], k)
+    return lives
+
+
+def _share_in_place(program: Program, lives: dict[str, tuple[int, int]]) -> dict[str, str]:
+    """Let a result take over the memory of an operand that dies in the step, where the kernel allows."""
+    base = _base_names(program)
+    owner: dict[str, str] = {}
+    for k, step in enumerate(program.steps):
+        taken: set[str] = set()
+        for o, i in step.kernel.inplace:
+            out, source = step.writes[o], base.get(step.reads[i], step.reads[i])
+            fits = out in lives and source in lives and out not in taken and source not in taken
+            read_once = sum(base.get(r, r) == source for r in step.reads) == 1
+            if fits and read_once and lives[source][1] == k and lives[out][0] == k:
+                owner[out] = _find(owner, source)
+                taken |= {out, source}
+    return owner
+
+
+def _find(owner: dict[str, str], name: str) -> str:
+    while name in owner:
+        name = owner[name]
+    return name
+
+
+def _place(blocks: list[_Block], typical: dict[str, int]) -> Dim:
+    """Give every block an offset; returns the size of the arena."""
+    size = {b: evaluate(b.size, typical) for b in blocks}
+    placed: list[_Block] = []
+    for block in sorted(blocks, key=lambda b: (-size[b], b.first, str(b.key))):
+        rivals = [b for b in placed if b.meets(block)]
+        block.offset = _gap(block, rivals, typical)
+        placed.append(block)
+    return dim_max(0, *(b.end for b in placed)) if placed else 0
+
+
+def _gap(block: _Block, rivals: list[_Block], typical: dict[str, int]) -> Dim:
+    """The lowest place that is certainly free: below rivals that certainly start later, above the rest."""
+    ends: list[Dim] = [0, *(r.end for r in rivals)]
+    for start in sorted(dict.fromkeys(ends), key=lambda e: evaluate(e, typical)):
+        above = [r for r in rivals if not at_most(r.end, start)]
+        if all(r.offset is not None and at_most(start + block.size, r.offset) for r in above):
+            return start
+    return dim_max(*ends)
