@@ -26,7 +26,7 @@ STB_LOCAL, STB_WEAK = 0, 2
 STT_FUNC, STT_SECTION, STT_TLS = 2, 3, 6
 SHN_UNDEF, SHN_ABS, SHN_COMMON = 0, 0xFFF1, 0xFFF2
 EM_X86_64, EM_AARCH64 = 62, 183
-ALIGNMENT = 64
+ALIGNMENT, PAGE = 64, 4096
 _DROPPED = (".eh_frame", ".note", ".comment", ".gcc_except_table", ".llvm_addrsig")
 
 
@@ -50,7 +50,7 @@ def link(*objects: bytes, triple: str = "", features: Sequence[str] = ()) -> Ima
     """
     try:
         code, entries = _link([_Object(data) for data in objects])
-    except (struct.error, IndexError, ValueError) as e:
+    except (struct.error, IndexError, OverflowError, ValueError) as e:
         raise CompileError(f"the object file is malformed: {e}") from None
     return Image(bytes(code), dict(sorted(entries.items())), triple, tuple(features))
 
@@ -160,6 +160,8 @@ class _Object:
         for s in self.sections:
             if s.kept and (s.kind == SHT_NOBITS or s.flags & (SHF_WRITE | SHF_TLS)):
                 raise CompileError(f"section {s.name} holds writable data; an image has none")
+            if s.kept and (s.align > PAGE or s.align & (s.align - 1)):
+                raise CompileError(f"section {s.name} is aligned to {s.align} bytes; an image only to {PAGE}")
             if s.kept and s.kind != SHT_PROGBITS:
                 raise CompileError(f"section {s.name} of type {s.kind} cannot be part of an image")
 
@@ -180,6 +182,8 @@ class _Object:
         section = self.sections[symbol.section]
         if section.address < 0:
             raise CompileError(f"symbol {symbol.name} lies in section {section.name}, which is not kept")
+        if symbol.value > section.size:
+            raise CompileError(f"symbol {symbol.name} lies beyond section {section.name}")
         return section.address + symbol.value
 
 

@@ -9,6 +9,8 @@ from ..passes.cpu_model import CpuModel
 
 __all__ = ["CpuTarget", "host"]
 
+_CHECKED = ("sse4.2", "avx", "avx2", "fma", "bmi2", "avx512f", "avx512dq", "avx512bw", "avx512vl", "neon", "sve")
+
 
 @dataclass(frozen=True)
 class CpuTarget:
@@ -18,6 +20,12 @@ class CpuTarget:
     cpu: str
     features: str
     model: CpuModel
+
+    @property
+    def required_features(self) -> tuple[str, ...]:
+        """The vector extensions that the code may use, by LLVM's names."""
+        enabled = {f[1:] for f in self.features.split(",") if f.startswith("+")}
+        return tuple(f for f in _CHECKED if f in enabled)
 
 
 @lru_cache(maxsize=1)

@@ -14,7 +14,7 @@ from .dtypes import DTYPES, DType
 from .graph import Loc
 from .types import TensorType, TupleType, Type
 
-__all__ = ["RESERVED", "SHORT_DTYPES", "Reader", "Token", "quote_name"]
+__all__ = ["RESERVED", "SHORT_DTYPES", "Reader", "Token", "is_identifier", "quote_name"]
 
 MAX_DEPTH = 64  # of nested parentheses, regions and blocks
 MAX_TERMS = 256  # of a polynomial
@@ -35,7 +35,7 @@ _TOKEN = re.compile(
     | (?P<float>0x[0-9a-fA-F]+(?:\.[0-9a-fA-F]*)?p[+-]?[0-9]+
                |[0-9]+\.[0-9]+(?:[eE][+-]?[0-9]+)?|[0-9]+[eE][+-]?[0-9]+)
     | (?P<int>[0-9]+)
-    | (?P<name>[A-Za-z_][A-Za-z0-9_]*)
+    | (?P<name>[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z0-9_]+)*)
     | (?P<value>[%@](?:[A-Za-z0-9_][A-Za-z0-9_.]*|"[^"\\\n]*(?:\\.[^"\\\n]*)*"))
     | (?P<share>\$[0-9]+)
     | (?P<string>"[^"\\\n]*(?:\\.[^"\\\n]*)*")
@@ -47,12 +47,18 @@ _REFUSALS = (
     GraphwrightError, ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError,
     RecursionError, TypeError, ValueError,
 )
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z0-9_]+)*\Z", re.ASCII)
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]*\Z", re.ASCII)
 
 
 def quote_name(sigil: str, name: str) -> str:
     """``%name`` or ``@name``, quoted where the name is not an identifier."""
     return sigil + (name if _PLAIN_NAME.match(name) else json.dumps(name))
+
+
+def is_identifier(name: str) -> bool:
+    """Whether a symbol, loop variable or temp may have this name."""
+    return _IDENTIFIER.match(name) is not None and name not in RESERVED
 
 
 @dataclass(frozen=True)

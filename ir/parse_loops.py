@@ -330,7 +330,7 @@ class KernelReader(Reader):
     def _shared(self) -> Expr:
         token = self.next()
         if token.text not in self.shared:
-            self.error(f"{token} is not defined just above", token)
+            self.error(f"{token.text} is not defined just above", token)
         value, names = self.shared[token.text]
         missing = names - self.indices
         if self.unbound is not None:

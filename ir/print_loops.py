@@ -65,32 +65,38 @@ class _Sharing:
         self.size: dict[Expr, int] = {}
         self.depth: dict[Expr, int] = {}
         self.uses: dict[Expr, int] = {}
-        order: list[Expr] = []
-        for root in roots:
-            self._visit(root, order)
+        order = _postorder(roots)
         for expr in order:
-            if isinstance(expr, (Scalar, Load, Reduce)) and expr not in roots and self._is_shared(expr):
+            parts = children(expr)
+            self.size[expr] = 1 + sum(self.size[c] for c in parts)
+            self.depth[expr] = 1 + max((self.depth[c] for c in parts), default=-1)
+        for expr in self.size:
+            for c in children(expr):
+                self.uses[c] = self.uses.get(c, 0) + 1
+        whole = set(roots)
+        for expr in self.size:
+            if isinstance(expr, (Scalar, Load, Reduce)) and expr not in whole and self._is_shared(expr):
                 self.names[expr] = f"${len(self.names)}"
 
     def _is_shared(self, expr: Expr) -> bool:
-        repeated = self.uses[expr] > 1 and self.size[expr] >= _SHARED_SIZE
+        repeated = self.uses.get(expr, 0) > 1 and self.size[expr] >= _SHARED_SIZE
         return repeated or self.depth[expr] > 0 and self.depth[expr] % _SHARED_DEPTH == 0
 
-    def _visit(self, root: Expr, order: list[Expr]) -> None:
-        stack: list[tuple[Expr, bool]] = [(root, False)]
-        while stack:
-            expr, done = stack.pop()
-            if done:
-                if expr not in self.size:
-                    parts = children(expr)
-                    self.size[expr] = 1 + sum(self.size[c] for c in parts)
-                    self.depth[expr] = 1 + max((self.depth[c] for c in parts), default=-1)
-                    order.append(expr)
-                continue
-            self.uses[expr] = self.uses.get(expr, 0) + 1
-            if self.uses[expr] == 1:
-                stack.append((expr, True))
-                stack.extend((c, False) for c in reversed(children(expr)))
+
+def _postorder(roots: tuple[Expr, ...]) -> list[Expr]:
+    """All subexpressions, operands first; in this order no hash is computed recursively."""
+    order: list[Expr] = []
+    seen: set[int] = set()
+    stack = [(root, False) for root in reversed(roots)]
+    while stack:
+        expr, done = stack.pop()
+        if done:
+            order.append(expr)
+        elif id(expr) not in seen:
+            seen.add(id(expr))
+            stack.append((expr, True))
+            stack.extend((c, False) for c in reversed(children(expr)))
+    return order
 
 
 class _Writer:
@@ -214,7 +220,8 @@ def _head(s: Stmt) -> Iterator[str]:
     elif isinstance(s, Store):
         writer, shared = _writer((*s.indices, s.value))
         yield from shared
-        yield f"store {writer.element(s.buffer, s.indices)} {ASSIGN[s.combiner]} {writer.text(s.value)}"
+        sign = ASSIGN.get(s.combiner, f"{s.combiner}=")
+        yield f"store {writer.element(s.buffer, s.indices)} {sign} {writer.text(s.value)}"
     else:
         writer, shared = _writer((s.condition,))
         yield from shared

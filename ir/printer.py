@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -23,12 +24,16 @@ from .types import TensorType, Type
 __all__ = ["dense_text", "literal_dtype", "print_graph", "print_kernel", "print_program"]
 
 _LOC_COLUMN = 60
+_LOC = re.compile(r' +loc\("(?:[^"\\]|\\.)*":\d+[ \w]*\)$')
 _LISTED = 32  # larger arrays are written in base64
 
 
-def print_graph(graph: Graph) -> str:
-    """A graph as text, the version line first."""
-    return "\n".join(["graphwright.graph v1", *_graph_lines(graph)]) + "\n"
+def print_graph(graph: Graph, locations: bool = True) -> str:
+    """A graph as text, the version line first; source lines are left out without `locations`."""
+    lines: Iterable[str] = _graph_lines(graph)
+    if not locations:
+        lines = (_LOC.sub("", line) for line in lines)
+    return "\n".join(["graphwright.graph v1", *lines]) + "\n"
 
 
 def print_kernel(kernel: Kernel) -> str:

@@ -12,7 +12,7 @@ from .broadcasting import same_type
 from .dims import Dim, equal, evaluate, symbols
 from .dtypes import as_dtype, bool_, int64
 from .graph import Graph, Value
-from .lexer import RESERVED
+from .lexer import is_identifier
 from .loops import (
     Alloc,
     Buffer,
@@ -108,7 +108,7 @@ def _check_updates(graph: Graph) -> None:
 
 
 def _check_name(name: str, what: str) -> None:
-    if not name.isidentifier() or not name.isascii() or name in RESERVED:
+    if not is_identifier(name):
         raise VerifyError(f"{what} {name!r} is not an identifier, or is a reserved word")
 
 

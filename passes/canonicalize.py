@@ -6,7 +6,7 @@
 - a broadcast stands after elementwise ops (which then compute fewer elements), its operand without
   axes of size 1, and reductions of it are scaled reductions of its operand;
 - a reshape stands on the result of a reduction, a contraction or an input, where it is free, not
-  between elementwise ops (`hoist_reshapes`).
+  between elementwise ops (`hoist_reshapes`); one that only adds axes of size 1 stands after them.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ _ROWS = rules("canonical forms", """
     pow(x, 2)                   ~> x * x
     pow(x, 3)                   ~> x * x * x
     pow(x, 4)                   ~> (x * x) * (x * x)
-    pow(x, -1.0)                -> 1 / x
+    pow(x, -1.0)                ~> 1 / x
     pow(x, -2.0)                ~> 1 / (x * x)
     pow(x, 0.5)                 ~> sqrt(x)                      if nonnegative(x)
     pow(x, 0.5)                 ~> where(x == -inf, inf, sqrt(x + 0.0))
@@ -93,8 +93,8 @@ _ROWS = rules("canonical forms", """
         -> broadcast(x, shape=s, dims=compose(e, d))
     reverse(x, axes=a)          -> x                            if only_ones(x, a)
     reverse(reverse(x, axes=a), axes=b)                     -> reverse(x, axes=symmetric_difference(a, b))
-    slice(x, shape=s)           -> x                            if same_shape(x.shape, s)
-    concat(x)                   -> x
+    slice(x, start=b, shape=s, step=t)                      -> x  if same_shape(x.shape, s)
+    concat(x, axis=a)           -> x
 
     sum(x, axes=a)              ~> reshape(x, shape=without(x, a))  if only_ones(x, a)
     prod(x, axes=a)             -> reshape(x, shape=without(x, a))  if only_ones(x, a)
@@ -202,6 +202,28 @@ def _sink_broadcast(value: Value) -> Value | None:
         return None
     inner = [full(shape, value_of(x), x.tensor.dtype) if splat(x) else x.operands[0] for x in value.operands]
     return OPS["broadcast"](make(value.op, inner, value.attrs), shape=value.tensor.shape, dims=dims)
+
+
+@CANONICALIZE.rule("", "f(reshape(x), full, ...) -> reshape(f(x, full, ...)), of axes of size 1")
+def _sink_unit_reshape(value: Value) -> Value | None:
+    """Axes of size 1 are added as late as possible, so that they meet what removes them again."""
+    if not is_elementwise(value):
+        return None
+    moving = [x for x in value.operands if not splat(x)]
+    if not moving or any(not adds_ones(x) for x in moving):
+        return None
+    shape = moving[0].operands[0].tensor.shape
+    if any(x.operands[0].tensor.shape != shape for x in moving):
+        return None
+    inner = [full(shape, value_of(x), x.tensor.dtype) if splat(x) else x.operands[0] for x in value.operands]
+    return OPS["reshape"](make(value.op, inner, value.attrs), shape=value.tensor.shape)
+
+
+def adds_ones(x: Value) -> bool:
+    """Whether `x` is a reshape that only adds or removes axes of size 1."""
+    if x.op.name != "reshape":
+        return False
+    return [d for d in x.tensor.shape if d != 1] == [d for d in x.operands[0].tensor.shape if d != 1]
 
 
 def is_elementwise(value: Value) -> bool:
@@ -419,7 +441,7 @@ def hoist_reshapes(graph: Graph) -> Graph:
     alone = {v for v in order if len(readers[v]) == 1 and v not in roots}
     shapes: dict[Value, Shape] = {}
     for value in order:
-        if value.op.name == "reshape":
+        if value.op.name == "reshape" and not adds_ones(value):
             cone = _cone(value, alone)
             shapes.update(dict.fromkeys(cone, value.tensor.shape))
     new: dict[Value, Value] = {}

@@ -15,9 +15,10 @@ from collections.abc import Mapping, Sequence
 
 from ..errors import CompileError
 from ..ir.dims import Dim, equal, simplify, symbol
+from ..ir.dims import symbols as symbols_of
 from ..ir.graph import Graph, Value
 from ..ir.loops import (
-    Buffer, Const, Expr, For, Index, Kernel, Let, Load, Reduce, Scalar, Stmt, Store, Temp, flat_index,
+    Buffer, Expr, For, If, Index, Kernel, Let, Load, Reduce, Scalar, Stmt, Store, Temp, flat_index,
     free_symbols, statements, walk,
 )  # fmt: skip
 from ..ir.op import Definition, Lowering
@@ -37,14 +38,31 @@ def lower_to_loops(group: Graph, name: str) -> Kernel:
     """
     inputs = tuple(_buffer(f"in{k}", v.tensor) for k, v in enumerate(group.inputs))
     outputs = tuple(_buffer(f"out{k}", v.tensor) for k, v in enumerate(group.outputs))
-    symbols = tuple(sorted(set().union(*(v.tensor.symbols for v in (*group.inputs, *group.outputs)), set())))
-    opaque = [v for v in group if v.op.kind == "opaque"]
-    if opaque:
+    if any(v.op.kind == "opaque" for v in group):
         body = _lower_opaque(group, inputs, outputs)
-        return Kernel(name, inputs, outputs, body, symbols)
+        return Kernel(name, inputs, outputs, body, _symbols(inputs, outputs, body))
     inliner = _Inliner(dict(zip(group.inputs, inputs)))
     body = tuple(s for nest in _nests(group) for s in _lower_nest(inliner, nest, group, outputs))
+    symbols = _symbols(inputs, outputs, body)
     return Kernel(name, inputs, outputs, body, symbols, _inplace(inputs, outputs, body))
+
+
+def _symbols(inputs: tuple[Buffer, ...], outputs: tuple[Buffer, ...], body: tuple[Stmt, ...]) -> tuple[str, ...]:
+    """The symbolic dimensions of buffers and statements: every name that no statement binds."""
+    found = {s for b in (*inputs, *outputs) for d in b.shape for s in symbols_of(d)}
+    bound: set[str] = set()
+    for s in statements(body):
+        if isinstance(s, For):
+            bound.add(s.var)
+            found |= symbols_of(s.extent)
+        elif isinstance(s, Let):
+            bound.add(s.name)
+            found |= free_symbols(s.value)
+        elif isinstance(s, Store):
+            found = found.union(free_symbols(s.value), *map(free_symbols, s.indices))
+        elif isinstance(s, If):
+            found |= free_symbols(s.condition)
+    return tuple(sorted(found - bound))
 
 
 def _buffer(name: str, t: TensorType) -> Buffer:
@@ -217,7 +235,3 @@ def _inplace(inputs: tuple[Buffer, ...], outputs: tuple[Buffer, ...], body: tupl
                 pairs.append((o, i))
     return tuple(pairs)
 
-
-def is_constant(e: Expr) -> bool:
-    """Whether an expression is a literal."""
-    return isinstance(e, Const)

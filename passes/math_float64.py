@@ -322,10 +322,10 @@ def logaddexp(a: Num, b: Num, tables: Tables) -> Num:
 
 
 def asinh(x: Num, tables: Tables) -> Num:
-    """log1p(a + a**2/(1 + sqrt(a**2 + 1))), a = abs(x); above 2**28 log(2 a), where a**2 could overflow."""
+    """log1p(a + a**2/(1 + sqrt(a**2 + 1))), a = abs(x); above 2**28, before a**2 overflows, log(2 a)."""
     a = abs(x)
     large = a > 2.0**28
-    u = select(large, a, a + a * a / (1.0 + sqrt(fma(a, a, 1.0))))
+    u = select(large, a - 1.0, a + a * a / (1.0 + sqrt(fma(a, a, 1.0))))
     return copysign(log1p(u, tables) + select(large, x.lift(_LN2), 0.0), x)
 
 
@@ -333,7 +333,7 @@ def acosh(x: Num, tables: Tables) -> Num:
     """log1p(t + sqrt(2 t + t**2)), t = x - 1; above 2**28 log(2 x)."""
     large = x > 2.0**28
     t = x - 1.0
-    u = select(large, x, t + sqrt(fma(t, t, t + t)))
+    u = select(large, t, t + sqrt(fma(t, t, t + t)))
     return select(x < 1.0, x.lift(_NAN), log1p(u, tables) + select(large, x.lift(_LN2), 0.0))
 
 

@@ -201,6 +201,7 @@ class _RowParser:
         self.text, self.helpers = " ".join(text.split()), helpers
         self.values: dict[str, None] = {}
         self.attributes: dict[str, None] = {}
+        self.parts: set[str] = set()  # names of inner values
 
     def parse(self) -> Row:
         parts = _ROW.match(self.text)
@@ -211,11 +212,12 @@ class _RowParser:
         if not isinstance(pattern, Applied):
             self.fail("the pattern must be an op applied to operands")
         builders = {"__builtins__": {}, **_CONSTANTS, **OPS, **self.helpers}
-        right = self.expression(parts["right"], {*builders, *self.values, *self.attributes})
+        bound = {*self.values, *self.attributes, *self.parts}
+        right = self.expression(parts["right"], {*builders, *bound})
         guard = None
         if parts["guard"]:
-            known = {*dir(builtins), *self.helpers, *self.values, *self.attributes}
-            guard = compile(ast.Expression(self.expression(parts["guard"], known)), self.text, "eval")
+            condition = self.expression(parts["guard"], {*dir(builtins), *self.helpers, *bound})
+            guard = compile(ast.Expression(condition), self.text, "eval")
         patterns = tuple(p for p in _orders(pattern) if isinstance(p, Applied))
         return Row(
             self.text, parts["arrow"] == "->", patterns, tuple(self.values), tuple(self.attributes),
@@ -247,6 +249,7 @@ class _RowParser:
             self.values[node.id] = None
             return AnyValue(node.id)
         if isinstance(node, ast.NamedExpr):
+            self.parts.add(node.target.id)
             return Named(node.target.id, self.pattern(node.value))
         if isinstance(node, ast.BinOp):
             return self.applied(_BINARY[type(node.op)], [node.left, node.right])

@@ -12,7 +12,7 @@ import ctypes
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -69,6 +69,7 @@ class Executable:
         # Whoever updates holds the locks of all its cells, taken in one order everywhere.
         self._locked = tuple(sorted(set(self.cells), key=id)) if signature.updated else ()
         self._overlap = Overlap([self.cells[i].array for i in signature.updated])
+        self._plain = not self.threaded and not self._locked
         self._frames: list[_Frame] = []
         self._run = self._run_small if self.small else self._run_any
 
@@ -129,9 +130,7 @@ class Executable:
 
     def _run_small(self, frame: _Frame, args: Sequence[Any]) -> list[Array]:
         """All inputs and outputs are small and of fixed shape: copy them in and out."""
-        for stage, dtype, shape, limit, x in zip(
-            frame.inputs, self._dtypes, frame.shapes, frame.limits, args, strict=True
-        ):
+        for (stage, dtype, shape, limit), x in zip(frame.staged, args):
             if type(x) is float and -limit < x < limit:  # the limit is 0 where no float may stand
                 stage[()] = x
             elif type(x) is np.ndarray and x.dtype is dtype and x.shape == shape:
@@ -139,13 +138,18 @@ class Executable:
             else:
                 self._stage_slowly(frame, args)
                 break
-        self._invoke(frame.call)
+        if self._plain:
+            status = frame.call()
+            if status:
+                self._fail(status)
+        else:
+            self._invoke(frame.call)
         return [out.copy() for out in frame.outputs]
 
     def _stage_slowly(self, frame: _Frame, args: Sequence[Any]) -> None:
         arrays = self._convert(args)
         self._binder.plan([x.shape for x in arrays])
-        for stage, x in zip(frame.inputs, arrays, strict=True):
+        for (stage, *_), x in zip(frame.staged, arrays, strict=True):
             stage[...] = x
 
     def _run_any(self, frame: _Frame, args: Sequence[Any]) -> list[Array]:
@@ -181,7 +185,10 @@ class Executable:
             pool_context(self.image)
         status = self._invoke_locked(call) if self._locked else call()
         if status:
-            raise GraphwrightError(f"{self.signature.name}: the compiled code returned error {status}")
+            self._fail(status)
+
+    def _fail(self, status: int) -> NoReturn:
+        raise GraphwrightError(f"{self.signature.name}: the compiled code returned error {status}")
 
     def _invoke_locked(self, call: Callable[[], int]) -> int:
         locks = [cell.lock for cell in self._locked]
@@ -232,7 +239,7 @@ class Executable:
 class _Frame:
     """What one call in flight needs: the native arguments, and staged arrays of small functions."""
 
-    __slots__ = ("_memory", "arena", "call", "dims", "inputs", "limits", "outputs", "pointers", "shapes")
+    __slots__ = ("_memory", "arena", "call", "dims", "outputs", "pointers", "staged")
 
     def __init__(self, executable: Executable) -> None:
         signature = executable.signature
@@ -240,7 +247,7 @@ class _Frame:
         self.pointers = (ctypes.c_void_p * max(count, 1))()
         self.dims = (ctypes.c_int64 * len(signature.symbols))()
         self.arena = ctypes.c_void_p()
-        self.inputs: list[Array] = []
+        self.staged: list[tuple[Array, np.dtype[Any], tuple[int, ...], float]] = []
         self.outputs: list[Array] = []
         for i, cell in enumerate(executable.cells):
             self.pointers[len(signature.inputs) + i] = address_of(cell.array)
@@ -253,22 +260,24 @@ class _Frame:
 
     def _stage(self, signature: Signature) -> None:
         """Fixed memory for all inputs, outputs, and scratch."""
-        self.inputs = [_new(slot) for slot in signature.inputs]
+        inputs = [_new(slot) for slot in signature.inputs]
+        self.staged = [(x, x.dtype, x.shape, _float_limit(x)) for x in inputs]
         self.outputs = [_new(slot) for slot in signature.outputs]
-        self.shapes = [x.shape for x in self.inputs]
-        self.limits = [
-            float(np.finfo(x.dtype).max) if x.dtype.kind == "f" and x.ndim == 0 else 0.0 for x in self.inputs
-        ]
         self._memory = aligned_empty((evaluate(signature.arena, {}),), np.uint8)
         self.arena.value = address_of(self._memory)
         first = len(signature.inputs) + len(signature.states)
-        for i, x in (*enumerate(self.inputs), *enumerate(self.outputs, first)):
+        for i, x in (*enumerate(inputs), *enumerate(self.outputs, first)):
             self.pointers[i] = address_of(x)
 
 
 def _new(slot: Slot) -> Array:
     assert slot.static_shape is not None
     return aligned_empty(slot.static_shape, slot.dtype)
+
+
+def _float_limit(stage: Array) -> float:
+    """Python floats below this magnitude may be stored as they are."""
+    return float(np.finfo(stage.dtype).max) if stage.dtype.kind == "f" and stage.ndim == 0 else 0.0
 
 
 def _is_small(signature: Signature) -> bool:

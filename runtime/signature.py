@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from operator import itemgetter
-from typing import Any, Union
+from typing import Any
 
 import numpy as np
 
@@ -32,7 +32,7 @@ __all__ = [
     "formula_text",
 ]
 
-Formula = Union[int, str, tuple[Any, ...]]
+Formula = int | str | tuple[Any, ...]
 
 INT64_MAX = 2**63 - 1
 DTYPES = (  # those of the IR, by name

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from ..errors import ArgumentError
+
 __all__ = ["count", "flat", "flatten", "unflatten", "unflattener"]
 
 LEAF = "*"
@@ -25,14 +27,14 @@ def flatten(tree: Any) -> tuple[list[Any], Any]:
 
     Raises
     ------
-    ValueError
+    ArgumentError
         If the key of a dictionary is not a string, or the nesting is too deep.
     """
     leaves: list[Any] = []
 
     def describe(node: Any, depth: int) -> Any:
         if depth > _MAX_DEPTH:
-            raise ValueError(f"outputs are nested deeper than {_MAX_DEPTH} levels")
+            raise ArgumentError(f"outputs are nested deeper than {_MAX_DEPTH} levels")
         if node is None:
             return None
         if type(node) is list or type(node) is tuple:
@@ -40,7 +42,7 @@ def flatten(tree: Any) -> tuple[list[Any], Any]:
         if type(node) is dict:
             for key in node:
                 if not isinstance(key, str):
-                    raise ValueError(f"the key {key!r} of an output dictionary is not a string")
+                    raise ArgumentError(f"the key {key!r} of an output dictionary is not a string")
             return ["dict", *([key, describe(child, depth + 1)] for key, child in node.items())]
         leaves.append(node)
         return LEAF

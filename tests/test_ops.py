@@ -14,9 +14,11 @@ from checks import (
     concrete_shape,
     constant,
     defined_values,
+    graph,
     input_value,
     sampled_ops,
     symbolic,
+    total,
 )
 
 from graphwright.errors import DTypeError, GraphError, IndexRangeError, ShapeError
@@ -25,6 +27,7 @@ from graphwright.ir.dtypes import DTYPES, float64
 from graphwright.ir.graph import make
 from graphwright.ir.interpreter import interpret
 from graphwright.ir.op import OPS, ZERO_GRADIENT, assumptions
+from graphwright.passes.differentiate import gradients
 
 WITHOUT_SAMPLES = {"input", "state", "constant", "fusion", "item"}
 SAMPLED = sampled_ops()
@@ -98,11 +101,33 @@ def test_symbolic_dimensions(name):
             tried += 1
             expected = case.op.infer_type(case.values(), case.attrs).shape
             assert concrete_shape(value, n) == tuple(expected), case
-            from checks import graph
-
             (result,), _ = interpret(graph(inputs, [value]), case.operands)
             assert_close(result, case.expected(), case)
     assert tried or all(max(c.operands[0].shape, default=0) < 2 for c in cases(OPS[name]) if c.operands)
+
+
+@pytest.mark.parametrize("name", SECOND_ORDER)
+def test_symbolic_gradient(name):
+    """VJPs written for symbolic dimensions give what they give for static ones."""
+    for case in itertools.islice(cases(OPS[name], (float64,)), 6):
+        out = case.expected()
+        if out.dtype != np.float64:
+            continue
+        weight = np.random.default_rng(2).normal(size=out.shape)
+        static = case.values()
+        expected = _weighted_gradients(static, make(case.op, static, case.attrs), case, weight)
+        for inputs, value, _ in symbolic(case):
+            actual = _weighted_gradients(inputs, value, case, weight)
+            for a, e in zip(actual, expected):
+                assert_close(a, e, case)
+
+
+def _weighted_gradients(inputs, value, case, weight):
+    ct = input_value("ct", value.tensor.shape, value.tensor.dtype)
+    wrt = [v for v in inputs if v.tensor.dtype.is_float]
+    found = gradients(value, wrt, cotangent=ct)
+    assert [g.tensor for g in found] == [v.tensor for v in wrt], case
+    return interpret(graph([*inputs, ct], found), [*case.operands, weight])[0]
 
 
 def test_sizes_that_depend_on_symbols_are_assumed():
@@ -110,8 +135,6 @@ def test_sizes_that_depend_on_symbols_are_assumed():
     part = OPS["slice"](x, start=(0, 0), shape=(5, 4), step=(1, 1))
     ((low, high, problem),) = assumptions(part)
     assert (low, high) == (5, symbol("N")) and "slice" in problem
-    from checks import graph
-
     with pytest.raises(GraphError, match="N = 3"):
         interpret(graph([x], [part]), [np.zeros((3, 4))])
     assert interpret(graph([x], [part]), [np.zeros((6, 4))])[0][0].shape == (5, 4)
@@ -144,10 +167,6 @@ def test_product_gradient_where_elements_are_zero():
 
 
 def test_extremum_ties_share_the_gradient():
-    from checks import graph, total
-
-    from graphwright.passes.differentiate import gradients
-
     x = input_value("x", (4,))
     (g,) = gradients(total(OPS["amax"](x, axes=(0,))), [x])
     assert interpret(graph([x], [g]), [np.array([1.0, 3, 3, 0])])[0][0].tolist() == [0, 0.5, 0.5, 0]

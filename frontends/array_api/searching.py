@@ -83,7 +83,7 @@ def take_along_axis(x: ArrayLike, indices: ArrayLike, axis: int = -1) -> Tensor:
         fail("take_along_axis", ShapeError, "the dimensions other than the axis differ", [x, positions])
     size, number = rows.shape[-1], product(rows.shape[:-1])
     columns = asarray(columns, "int64")
-    columns = apply("clip", apply("where", columns < 0, columns + size, columns), 0, asarray(size) - 1)
+    columns = apply("clip", apply("where", columns < 0, columns + size, columns), 0, size - 1)
     offsets = reshape(arange(number) * size, (*rows.shape[:-1], 1))
     picked = apply("take", reshape(rows, (-1,) if number != 0 else (0,)), columns + offsets, axis=0)
     return moveaxis(picked, -1, axis)

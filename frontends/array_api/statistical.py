@@ -140,7 +140,17 @@ def logsumexp(x: ArrayLike, axis: Axis = None, keepdims: bool = False) -> Tensor
     """``log(sum(exp(x)))`` over `axis` without overflow; -inf of nothing but -inf."""
     x = _floating("logsumexp", x)
     axes = as_axes(axis, x.ndim, "logsumexp")
-    top = apply("stop_gradient", max(x, axes, keepdims=True))
-    top = apply("where", apply("isfinite", top), top, 0)
-    total = apply("log", reduce("sum", apply("exp", x - top), axes, True)) + top
-    return total if keepdims else reshape(total, tuple(d for k, d in enumerate(x.shape) if k not in axes))
+    top = shift(x, axes)
+    total = top + apply("log", apply("sum", apply("exp", x - spread(top, x, axes)), axes=axes))
+    return reshape(total, kept(x, axes)) if keepdims else total
+
+
+def shift(x: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """What to subtract before exponentials are summed: the largest element if finite, as a constant."""
+    top = apply("amax", x, axes=axes)
+    return apply("stop_gradient", apply("where", apply("isfinite", top), top, 0))
+
+
+def spread(x: Tensor, like: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """A reduction's result repeated along the reduced axes again."""
+    return apply("broadcast", x, shape=like.shape, dims=tuple(k for k in range(like.ndim) if k not in axes))

@@ -7,6 +7,7 @@ import math
 from ...errors import GraphError, ShapeError
 from .. import array_api
 from ..array_api import astype, clip, logsumexp, one_hot, reshape, split, where
+from ..array_api.statistical import shift, spread
 from ..shapes import as_axis, fail
 from ..source import located
 from ..tensor import ArrayLike, Tensor, apply
@@ -175,9 +176,8 @@ def softmax(x: ArrayLike, axis: int = -1, dtype: object = None) -> Tensor:
     """``exp(x) / sum(exp(x))`` along an axis, without overflow."""
     x = floating("softmax", x if dtype is None else astype(x, dtype))
     axes = (as_axis(axis, x.ndim, "softmax"),)
-    top = apply("stop_gradient", array_api.max(x, axes, keepdims=True))
-    weights = array_api.exp(x - top)
-    return weights / array_api.sum(weights, axes, keepdims=True)
+    weights = array_api.exp(x - spread(shift(x, axes), x, axes))
+    return weights / spread(array_api.sum(weights, axes), x, axes)
 
 
 @located
@@ -191,5 +191,5 @@ def log_softmax(x: ArrayLike, axis: int = -1, dtype: object = None) -> Tensor:
     """``log(softmax(x))`` along an axis, exact where the softmax underflows."""
     x = floating("log_softmax", x if dtype is None else astype(x, dtype))
     axes = (as_axis(axis, x.ndim, "log_softmax"),)
-    shifted = x - apply("stop_gradient", array_api.max(x, axes, keepdims=True))
-    return shifted - array_api.log(array_api.sum(array_api.exp(shifted), axes, keepdims=True))
+    shifted = x - spread(shift(x, axes), x, axes)
+    return shifted - spread(array_api.log(array_api.sum(array_api.exp(shifted), axes)), x, axes)

@@ -7,8 +7,7 @@ from ...ir.dims import equal
 from .. import array_api
 from ..array_api import asarray, clip, log, maximum, where, zeros_like
 from ..array_api.creation import iota
-from ..array_api.manipulation import expand_dims
-from ..array_api.statistical import logsumexp
+from ..array_api.statistical import logsumexp, spread
 from ..shapes import fail
 from ..source import located
 from ..tensor import ArrayLike, Tensor, apply
@@ -134,8 +133,7 @@ def _class_axis(scores: Tensor) -> int:
 def _at_labels(labels: Tensor, scores: Tensor) -> Tensor:
     """Where the class of a score is the label (clamped into the classes)."""
     axis = _class_axis(scores)
-    last = asarray(scores.shape[axis], labels.dtype) - 1
-    label = expand_dims(clip(labels, 0, last), axis)
+    label = spread(clip(labels, 0, scores.shape[axis] - 1), scores, (axis,))
     return iota(scores.shape, axis, labels.dtype) == label
 
 

@@ -1,8 +1,8 @@
 """The ops, by family; importing this package fills the registry."""
 
 from ..op import OPS
-from . import conv, elementwise, indexing, leaf, linalg, movement, reduction, window
+from . import conv, elementwise, indexing, leaf, linalg, movement, reduction, structure, window
 
 __all__ = [
-    "OPS", "conv", "elementwise", "indexing", "leaf", "linalg", "movement", "reduction", "window",
+    "OPS", "conv", "elementwise", "indexing", "leaf", "linalg", "movement", "reduction", "structure", "window",
 ]

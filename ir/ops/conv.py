@@ -39,7 +39,9 @@ def _check(t: Typing, x: Sequence[Dim], w: Sequence[Dim]) -> tuple[Dim, ...]:
     if not isinstance(groups, int) or groups < 1:
         t.fail(GraphError, f"groups must be a positive integer, got {groups}")
     if not equal(x[1], w[1] * groups):
-        t.fail(ShapeError, f"the input has {x[1]} channels, the kernel takes {w[1]} in each of {groups} groups")
+        t.fail(
+            ShapeError, f"the input has {x[1]} channels, the kernel takes {w[1]} in each of {groups} groups"
+        )
     if not equal(mod(w[0], groups), 0):
         t.fail(ShapeError, f"{w[0]} output channels do not divide into {groups} groups")
     window = Window.of(t.attrs, w[2:])
@@ -49,7 +51,9 @@ def _check(t: Typing, x: Sequence[Dim], w: Sequence[Dim]) -> tuple[Dim, ...]:
 
 def _check_cotangent(t: Typing, got: Sequence[Dim], expected: Sequence[Dim]) -> None:
     if len(got) != len(expected) or not all(map(equal, got, expected)):
-        t.fail(ShapeError, f"the cotangent must have the shape of the convolution's result, {tuple(expected)}")
+        t.fail(
+            ShapeError, f"the cotangent must have the shape of the convolution's result, {tuple(expected)}"
+        )
 
 
 def _infer_conv(t: Typing) -> Type:
@@ -112,7 +116,9 @@ def _conv_weight_grad(x: Any, ct: Any, kernel: tuple[int, ...], groups: int, **a
     spatial = range(4, 4 + window.rank)
     out: Any = np.zeros((groups, cts.shape[2], padded.shape[2], *kernel), x.dtype)
     for tap, places in window.taps(ct.shape[2:]):
-        out[(..., *tap)] = np.einsum(padded[(..., *places)], [0, 1, 2, *spatial], cts, [0, 1, 3, *spatial], [1, 3, 2])
+        out[(..., *tap)] = np.einsum(
+            padded[(..., *places)], [0, 1, 2, *spatial], cts, [0, 1, 3, *spatial], [1, 3, 2]
+        )
     return out.reshape((ct.shape[1], padded.shape[2], *kernel))
 
 
@@ -154,7 +160,9 @@ def _define_input_grad(d: Definition, read_ct: Read, read_w: Read) -> Expr:
     tap = [d.axis(k) for k in window.kernel]
     output, conditions = window.source(position, tap, ct.shape[2:])
     guard = conjunction(conditions)
-    return _product(d, read_ct([n, o, *output], guard=guard), read_w([o, _within(c, w.shape[1], groups), *tap]))
+    return _product(
+        d, read_ct([n, o, *output], guard=guard), read_w([o, _within(c, w.shape[1], groups), *tap])
+    )
 
 
 def _define_weight_grad(d: Definition, read_x: Read, read_ct: Read) -> Expr:
@@ -183,7 +191,9 @@ def _vjp_input_grad(g: Value, y: Value, ct: Value, w: Value, shape: Any, **attrs
     return conv(g, w, **attrs), conv_weight_grad(g, ct, kernel=w.tensor.shape[2:], **attrs)
 
 
-def _vjp_weight_grad(g: Value, y: Value, x: Value, ct: Value, kernel: Any, **attrs: Any) -> tuple[Value, Value]:
+def _vjp_weight_grad(
+    g: Value, y: Value, x: Value, ct: Value, kernel: Any, **attrs: Any
+) -> tuple[Value, Value]:
     return conv_input_grad(ct, g, shape=x.tensor.shape[2:], **attrs), conv(x, g, **attrs)
 
 
@@ -217,7 +227,8 @@ conv: Op = register(Op(
     doc="Convolution of x [N, C, *spatial] with w [O, C / groups, *kernel]; padding is (low, high) per axis.",
 ))
 conv_input_grad: Op = register(Op(
-    "conv_input_grad", "contract", _infer_input_grad, _conv_input_grad, _define_input_grad, vjp=_vjp_input_grad,
+    "conv_input_grad", "contract", _infer_input_grad, _conv_input_grad, _define_input_grad,
+    vjp=_vjp_input_grad,
     attrs={"shape": REQUIRED, **_ATTRS}, arity=2, cost=2,
     samples=lambda: [
         Sample((_conv(x, w, **attrs), w), {"shape": x.shape[2:], **attrs}) for x, w, attrs in _cases()

@@ -22,11 +22,14 @@ from ..scalars import cast as scalar_cast
 from ..types import Type
 
 __all__ = [
-    "abs_", "acos", "acosh", "add", "asin", "asinh", "atan", "atan2", "atanh", "bitwise_and", "bitwise_invert",
-    "bitwise_left_shift", "bitwise_or", "bitwise_right_shift", "bitwise_xor", "cast", "ceil", "clip", "copysign",
+    "abs_", "acos", "acosh", "add", "asin", "asinh", "atan", "atan2", "atanh", "bitwise_and",
+    "bitwise_invert",
+    "bitwise_left_shift", "bitwise_or", "bitwise_right_shift", "bitwise_xor", "cast", "ceil", "clip",
+    "copysign",
     "cos", "cosh", "div", "elementwise", "eq", "erf", "exp", "exp2", "expm1", "floor", "floordiv", "ge", "gt",
     "hypot", "isfinite", "isinf", "isnan", "le", "log", "log1p", "log2", "log10", "logaddexp", "logical_and",
-    "logical_not", "logical_or", "logical_xor", "lt", "max_", "min_", "mod", "mul", "ne", "neg", "nextafter", "pow_",
+    "logical_not", "logical_or", "logical_xor", "lt", "max_", "min_", "mod", "mul", "ne", "neg",
+    "nextafter", "pow_",
     "reciprocal", "relu", "round_", "sigmoid", "sign", "signbit", "sin", "sinh", "softplus", "sqrt", "square",
     "stop_gradient", "sub", "tan", "tanh", "trunc", "where",
 ]
@@ -252,7 +255,8 @@ pow_ = elementwise(
     doc="a to the power b; an integer to a negative power is truncated towards 0.",
 )
 sqrt = elementwise(
-    "sqrt", np.sqrt, vjp=lambda g, y, x: (g * (0.5 / y),), samples=floats(0.25, 4), cost=4, doc="Square root.",
+    "sqrt", np.sqrt, vjp=lambda g, y, x: (g * (0.5 / y),), samples=floats(0.25, 4), cost=4,
+    doc="Square root.",
 )
 square = elementwise(
     "square", np.square, kinds="iuf", scalar=lambda x: apply("mul", x, x),
@@ -313,7 +317,8 @@ expm1 = elementwise(
     "expm1", np.expm1, vjp=lambda g, y, x: (g * (y + 1),), ulp=3, cost=16, doc="exp(x) - 1, exact near 0.",
 )
 log = elementwise(
-    "log", np.log, vjp=lambda g, y, x: (g / x,), samples=floats(0.1, 8), ulp=2, cost=12, doc="Natural logarithm.",
+    "log", np.log, vjp=lambda g, y, x: (g / x,), samples=floats(0.1, 8), ulp=2, cost=12,
+    doc="Natural logarithm.",
 )
 log1p = elementwise(
     "log1p", np.log1p, vjp=lambda g, y, x: (g / (1 + x),), samples=floats(-0.9, 8), ulp=3, cost=14,
@@ -329,7 +334,8 @@ log10 = elementwise(
 )
 logaddexp = elementwise(
     "logaddexp", np.logaddexp, arity=2, commutative=True, ulp=4, cost=26,
-    vjp=lambda g, y, a, b: (g * sigmoid(a - b), g * sigmoid(b - a)), doc="log(exp(a) + exp(b)) without overflow.",
+    vjp=lambda g, y, a, b: (g * sigmoid(a - b), g * sigmoid(b - a)),
+    doc="log(exp(a) + exp(b)) without overflow.",
 )
 sigmoid: Op = elementwise(
     "sigmoid", SCALARS["sigmoid"].reference, vjp=lambda g, y, x: (g * (y * (1 - y)),), ulp=4, cost=16,
@@ -350,14 +356,17 @@ erf = elementwise(
 sin = elementwise("sin", np.sin, vjp=lambda g, y, x: (g * cos(x),), ulp=2, cost=16, doc="Sine.")
 cos: Op = elementwise("cos", np.cos, vjp=lambda g, y, x: (-g * sin(x),), ulp=2, cost=16, doc="Cosine.")
 tan = elementwise(
-    "tan", np.tan, vjp=lambda g, y, x: (g * (1 + y * y),), samples=floats(-1.4, 1.4), ulp=4, cost=24, doc="Tangent.",
+    "tan", np.tan, vjp=lambda g, y, x: (g * (1 + y * y),), samples=floats(-1.4, 1.4), ulp=4, cost=24,
+    doc="Tangent.",
 )
 asin = elementwise(
-    "asin", np.arcsin, vjp=lambda g, y, x: (g / sqrt((1 - x) * (1 + x)),), samples=floats(-0.9, 0.9), ulp=4, cost=20,
+    "asin", np.arcsin, vjp=lambda g, y, x: (g / sqrt((1 - x) * (1 + x)),), samples=floats(-0.9, 0.9), ulp=4,
+    cost=20,
     doc="Inverse sine.",
 )
 acos = elementwise(
-    "acos", np.arccos, vjp=lambda g, y, x: (-g / sqrt((1 - x) * (1 + x)),), samples=floats(-0.9, 0.9), ulp=4, cost=20,
+    "acos", np.arccos, vjp=lambda g, y, x: (-g / sqrt((1 - x) * (1 + x)),), samples=floats(-0.9, 0.9),
+    ulp=4, cost=20,
     doc="Inverse cosine.",
 )
 atan = elementwise(
@@ -373,20 +382,27 @@ def _vjp_atan2(g: Value, y: Value, a: Value, b: Value) -> tuple[Value, Value]:
 atan2 = elementwise(
     "atan2", np.arctan2, arity=2, vjp=_vjp_atan2, ulp=4, cost=24, doc="The angle of the point (b, a).",
 )
-sinh = elementwise("sinh", np.sinh, vjp=lambda g, y, x: (g * cosh(x),), ulp=4, cost=20, doc="Hyperbolic sine.")
-cosh: Op = elementwise("cosh", np.cosh, vjp=lambda g, y, x: (g * sinh(x),), ulp=4, cost=16, doc="Hyperbolic cosine.")
+sinh = elementwise(
+    "sinh", np.sinh, vjp=lambda g, y, x: (g * cosh(x),), ulp=4, cost=20, doc="Hyperbolic sine."
+)
+cosh: Op = elementwise(
+    "cosh", np.cosh, vjp=lambda g, y, x: (g * sinh(x),), ulp=4, cost=16, doc="Hyperbolic cosine."
+)
 tanh = elementwise(
     "tanh", np.tanh, vjp=lambda g, y, x: (g * (1 - y * y),), ulp=4, cost=16, doc="Hyperbolic tangent.",
 )
 asinh = elementwise(
-    "asinh", np.arcsinh, vjp=lambda g, y, x: (g / sqrt(x * x + 1),), ulp=4, cost=24, doc="Inverse hyperbolic sine.",
+    "asinh", np.arcsinh, vjp=lambda g, y, x: (g / sqrt(x * x + 1),), ulp=4, cost=24,
+    doc="Inverse hyperbolic sine.",
 )
 acosh = elementwise(
-    "acosh", np.arccosh, vjp=lambda g, y, x: (g / sqrt((x - 1) * (x + 1)),), samples=floats(1.2, 6), ulp=4, cost=24,
+    "acosh", np.arccosh, vjp=lambda g, y, x: (g / sqrt((x - 1) * (x + 1)),), samples=floats(1.2, 6), ulp=4,
+    cost=24,
     doc="Inverse hyperbolic cosine.",
 )
 atanh = elementwise(
-    "atanh", np.arctanh, vjp=lambda g, y, x: (g / ((1 - x) * (1 + x)),), samples=floats(-0.9, 0.9), ulp=4, cost=24,
+    "atanh", np.arctanh, vjp=lambda g, y, x: (g / ((1 - x) * (1 + x)),), samples=floats(-0.9, 0.9), ulp=4,
+    cost=24,
     doc="Inverse hyperbolic tangent.",
 )
 

@@ -82,7 +82,10 @@ def _infer_scatter_add(t: Typing) -> Type:
     (indices, updates), axis, size = t.types, t["axis"], t["size"]
     end = axis + indices.rank
     if not 0 <= axis <= end <= updates.rank:
-        t.fail(IndexRangeError, f"axis {axis} and the {indices.rank} axes of the indices exceed the updates' rank")
+        t.fail(
+            IndexRangeError,
+            f"axis {axis} and the {indices.rank} axes of the indices exceed the updates' rank",
+        )
     if not all(map(equal, indices.shape, updates.shape[axis:end])):
         t.fail(ShapeError, f"axes {axis}..{end} of the updates must be those of the indices")
     if updates.dtype.is_bool:

@@ -168,7 +168,9 @@ def _infer_slice(t: Typing) -> Type:
     _check_rank(t, "start", "shape", "step")
     for k, (start, n, step, extent) in enumerate(zip(t["start"], t["shape"], t["step"], x.shape)):
         if step < 1:
-            t.fail(GraphError, f"step {step} of axis {k} is not positive", "reverse the axis for a negative step")
+            t.fail(
+                GraphError, f"step {step} of axis {k} is not positive", "reverse the axis for a negative step"
+            )
         inside = f"elements {start}, {start} + {step}, ... ({n} of them) of axis {k} must lie within its {extent}"
         t.require_at_most(0, start, inside)
         t.require_at_most(0, n, inside)
@@ -193,7 +195,8 @@ def _vjp_slice(ct: Value, out: Value, x: Value, start: Any, shape: Any, step: An
 
 def _samples_slice() -> list[Sample]:
     rows = [
-        ((5,), (1,), (3,), (1,)), ((5,), (0,), (3,), (2,)), ((7,), (1,), (2,), (3,)), ((4,), (2,), (0,), (2,)),
+        ((5,), (1,), (3,), (1,)), ((5,), (0,), (3,), (2,)), ((7,), (1,), (2,), (3,)),
+        ((4,), (2,), (0,), (2,)),
         ((4, 5), (1, 0), (2, 5), (1, 1)), ((3, 6), (0, 1), (2, 2), (2, 3)), ((0, 3), (0, 0), (0, 2), (1, 2)),
         ((), (), (), ()),
     ]
@@ -223,7 +226,8 @@ def _infer_pad(t: Typing) -> Type:
     (x,) = t.types
     _check_rank(t, "low", "high", "interior")
     try:
-        result_dtype_with_scalar(x.dtype, t["value"])
+        if not (x.dtype.is_bool and t["value"] in (0, 1)):
+            result_dtype_with_scalar(x.dtype, t["value"])
     except DTypeError as error:
         t.fail(DTypeError, str(error))
     for low, high, interior in zip(t["low"], t["high"], t["interior"]):
@@ -335,7 +339,8 @@ concat = register(Op(
     "concat", "map", _infer_concat, lambda *x, axis: np.concatenate(x, axis), _define_concat, vjp=_vjp_concat,
     attrs={"axis": REQUIRED}, cost=2,
     samples=lambda: [
-        Sample((_array(2), _array(3)), {"axis": 0}), Sample((_array(2, 1), _array(2, 3), _array(2, 2)), {"axis": 1}),
+        Sample((_array(2), _array(3)), {"axis": 0}),
+        Sample((_array(2, 1), _array(2, 3), _array(2, 2)), {"axis": 1}),
         Sample((_array(1, 3), _array(0, 3), _array(2, 3)), {"axis": 0}), Sample((_array(2, 2),), {"axis": 1}),
     ],
     doc="The operands one after the other along an axis.",

@@ -191,11 +191,13 @@ prod: Op = reduction(
     vjp=_vjp_prod,
 )
 amax = reduction(
-    "amax", lambda x, axes: np.max(x, axis=axes), "max", "Largest along axes; NaN wins. Ties share the gradient.",
+    "amax", lambda x, axes: np.max(x, axis=axes), "max",
+    "Largest along axes; NaN wins. Ties share the gradient.",
     vjp=_vjp_extremum, nonempty=True, samples=_samples, api="max",
 )
 amin = reduction(
-    "amin", lambda x, axes: np.min(x, axis=axes), "min", "Smallest along axes; NaN wins. Ties share the gradient.",
+    "amin", lambda x, axes: np.min(x, axis=axes), "min",
+    "Smallest along axes; NaN wins. Ties share the gradient.",
     vjp=_vjp_extremum, nonempty=True, samples=_samples, api="min",
 )
 any_ = reduction(

@@ -7,7 +7,6 @@ The window at output position ``o`` covers, along each axis, the input positions
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import DTypeError, GraphError, ShapeError
-from ..dims import Dim, ceildiv, dim_max, equal, floordiv, mod, product
+from ..dims import Dim, ceildiv, dim_max, equal, evaluate, floordiv, mod, product
 from ..dtypes import DType, int64
 from ..graph import Value
 from ..loops import Expr, Index, Reduce
@@ -86,7 +85,7 @@ class Window:
 
     def taps(self, outputs: Sequence[int]) -> Iterator[tuple[tuple[int, ...], tuple[slice, ...]]]:
         """Each offset in the kernel with the padded input's positions it reads, one per window."""
-        for offset in itertools.product(*(range(int(str(n))) for n in self.kernel)):
+        for offset in np.ndindex(*(evaluate(n, {}) for n in self.kernel)):
             starts = [k * d for k, d in zip(offset, self.dilation)]
             yield offset, tuple(slice(a, a + n * s, s) for a, n, s in zip(starts, outputs, self.stride))
 
@@ -143,6 +142,8 @@ def _checked(t: Typing, rank: int, spatial: Sequence[Dim] | None = None) -> tupl
     window = Window.of(t.attrs)
     if rank < window.rank:
         t.fail(ShapeError, f"a kernel of {window.rank} axes does not fit rank {rank}")
+    if not all(isinstance(n, int) for n in window.kernel):
+        t.fail(GraphError, f"kernel {window.kernel} must be integers")
     if not t.types[0].dtype.is_float and not t.types[0].dtype.is_integer:
         t.fail(DTypeError, "does not take bool operands", "cast with astype")
     shape = _spatial(t.types[0].shape, window) if spatial is None else tuple(spatial)
@@ -400,7 +401,7 @@ def _define_get(d: Definition, read: Read, read_winner: Read) -> Expr:
     conditions: list[Expr] = [apply("le", const(0, int64), rest), apply("lt", rest, Index(product(window.kernel)))]
     index: list[Dim | Expr] = []
     for k in reversed(range(window.rank)):
-        size = const(int(str(window.kernel[k])), int64)
+        size = const(evaluate(window.kernel[k], {}), int64)
         step = apply("mul", apply("mod", rest, size), const(window.dilation[k], int64))
         place = apply("add", Index(first[k]), step)
         rest = apply("floordiv", rest, size)

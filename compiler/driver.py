@@ -1,0 +1,176 @@
+"""The driver: from a graph to an executable, through the pipelines, LLVM, the linker and the cache."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections.abc import Callable, Sequence
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+from ..errors import CompileError
+from ..ir.graph import Graph
+from ..ir.loops import Kernel
+from ..ir.printer import print_graph, print_kernel, print_program
+from ..ir.program import Program
+from ..runtime.buffers import Cell
+from ..runtime.executable import Executable
+from ..runtime.image import Image
+from ..runtime.signature import Signature
+from .cache import Cache, cache_key
+from .export import CompiledEntry
+from .signature import signature_of
+from .target import CpuTarget, host
+
+__all__ = ["STAGES", "Compiled", "Lowered", "compile_graph"]
+
+STAGES = ("graph", "optimized", "program", "loops", "llvm", "asm")
+
+
+class Lowered:
+    """A graph on its way to machine code for one target; each stage is made when first asked for."""
+
+    def __init__(self, graph: Graph, target: CpuTarget) -> None:
+        self.graph = graph
+        self.target = target
+
+    @cached_property
+    def optimized(self) -> Graph:
+        """The graph of fusions."""
+        from ..passes.pipelines import GRAPH
+
+        optimized = GRAPH.run(self.graph, verifiers=_verifiers()).ir
+        assert isinstance(optimized, Graph)
+        return optimized
+
+    @cached_property
+    def program(self) -> Program:
+        """Scheduled kernels over buffers with places in the arena."""
+        from ..passes.lower_to_loops import lower_to_loops
+        from ..passes.lower_to_program import lower_to_program
+        from ..passes.pipelines import cpu_kernel_pipeline
+        from ..passes.plan_memory import plan_memory
+
+        pipeline = cpu_kernel_pipeline(self.target.model)
+
+        def lower_kernel(region: Graph, name: str) -> Kernel:
+            kernel = pipeline.run(lower_to_loops(region, name), verifiers=_verifiers()).ir
+            assert isinstance(kernel, Kernel)
+            return kernel
+
+        return plan_memory(lower_to_program(self.optimized, lower_kernel))
+
+    @cached_property
+    def module(self) -> str:
+        """The text of the LLVM module, before LLVM's own passes."""
+        from .llvm.program import emit_program
+
+        return emit_program(self.program, self.target)
+
+    def image(self) -> Image:
+        """Machine code."""
+        from .link import link
+        from .llvm.codegen import parse
+
+        obj = parse(self.module, self.target).optimize().object_code()
+        return link(obj, triple=self.target.triple, features=self.target.required_features)
+
+    def text(self, stage: str) -> str:
+        """The IR of one of `STAGES`.
+
+        Raises
+        ------
+        CompileError
+            If there is no such stage.
+        """
+        makers: dict[str, Callable[[], str]] = {
+            "graph": lambda: print_graph(self.graph),
+            "optimized": lambda: print_graph(self.optimized),
+            "program": lambda: print_program(self.program),
+            "loops": lambda: "\n".join(map(print_kernel, self.program.kernels)),
+            "llvm": lambda: str(self._llvm()),
+            "asm": lambda: self._llvm().assembly(),
+        }
+        if stage not in makers:
+            raise CompileError(f"there is no stage {stage!r}; the stages are {', '.join(STAGES)}")
+        return makers[stage]()
+
+    def _llvm(self) -> Any:
+        from .llvm.codegen import parse
+
+        return parse(self.module, self.target).optimize()
+
+
+def _verifiers() -> dict[type, Callable[[Any], object]]:
+    from ..ir.verify import verify_graph, verify_kernel
+
+    return {Graph: verify_graph, Kernel: verify_kernel}
+
+
+class Compiled:
+    """A compiled function: what runs, what it was made from, and what an artifact needs of it."""
+
+    def __init__(self, lowered: Lowered, image: Image, signature: Signature, cells: Sequence[Cell]) -> None:
+        self.lowered = lowered
+        self.image = image
+        self.signature = signature
+        self.cells = tuple(cells)
+        self.executable = Executable(image, signature.name, signature, cells)
+
+    def ir(self, stage: str = "optimized") -> str:
+        """The IR of one stage, as text."""
+        return self.lowered.text(stage)
+
+    def entry(self) -> CompiledEntry:
+        """This function as an artifact's entry point."""
+        texts = {stage: self.ir(stage) for stage in ("graph", "optimized", "program", "loops")}
+        return CompiledEntry(self.signature, self.image, self.signature.name, texts, self.cells)
+
+
+def compile_graph(
+    graph: Graph, cells: Sequence[Cell] = (), structure: Any = None, target: CpuTarget | None = None
+) -> Compiled:
+    """Compile a graph for a CPU, or take the machine code from the cache.
+
+    Parameters
+    ----------
+    graph : inputs, states, outputs and updates.
+    cells : the storage of its states, in their order.
+    structure : how the outputs are nested (`runtime.structure`).
+    target : the machine; this one by default.
+    """
+    target = target or host()
+    lowered = Lowered(graph, target)
+    cache = Cache()
+    key = cache_key("program", _fingerprint(), repr(target), json.dumps(structure), print_graph(graph, locations=False))
+    found = _decode(cache.get(key))
+    if found is None:
+        signature = signature_of(graph, lowered.program, structure)
+        found = lowered.image(), signature
+        cache.put(key, _encode(*found))
+    return Compiled(lowered, *found, cells)
+
+
+def _encode(image: Image, signature: Signature) -> bytes:
+    head = json.dumps(signature.to_json()).encode()
+    return struct.pack("<I", len(head)) + head + image.to_bytes()
+
+
+def _decode(data: bytes | None) -> tuple[Image, Signature] | None:
+    if data is None:
+        return None
+    (size,) = struct.unpack_from("<I", data)
+    return Image.from_bytes(data[4 + size :]), Signature.from_json(json.loads(data[4 : 4 + size]))
+
+
+@lru_cache(maxsize=1)
+def _fingerprint() -> str:
+    """Changes whenever the compiler's own code or LLVM does, so that no stale code is ever run."""
+    from importlib.metadata import version
+
+    root = Path(__file__).resolve().parent.parent
+    files = [p for room in ("ir", "passes", "compiler") for p in (root / room).rglob("*.py")]
+    stamps = (f"{p.relative_to(root)} {(s := os.stat(p)).st_size} {s.st_mtime_ns}" for p in sorted(files))
+    return cache_key(version("llvmlite"), *stamps)

@@ -1,0 +1,92 @@
+"""Legalize convolutions: padding and dilation become a `pad` op, the input's gradient a convolution.
+
+What remains are convolutions without padding, whose inner loops need no guards: the schedule reads
+their input where it lies. The gradient by the input is the convolution of the padded, spread-out
+cotangent with the reversed kernel (Dumoulin and Visin, "A guide to convolution arithmetic for deep
+learning", 2016).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..ir.dims import Dim
+from ..ir.graph import Graph, Value, source_location
+from ..ir.op import OPS
+from .rewrite import RuleSet, rewrite
+
+__all__ = ["legalize"]
+
+LEGALIZE = RuleSet("convolutions without padding")
+
+
+def _pad(x: Value, low: Sequence[Dim], high: Sequence[Dim], interior: Sequence[Dim]) -> Value:
+    """Pad the spatial axes with zeros."""
+    if not any((*low, *high, *interior)):
+        return x
+    still = (0, 0)
+    return OPS["pad"](x, low=(*still, *low), high=(*still, *high), interior=(*still, *interior), value=0)
+
+
+def _is_padded(padding: Sequence[tuple[Dim, Dim]]) -> bool:
+    return any(p != 0 for pair in padding for p in pair)
+
+
+@LEGALIZE.rule("conv", "conv(x, w, padding=p) -> conv(pad(x), w)")
+def _padded_conv(value: Value) -> Value | None:
+    x, w = value.operands
+    padding = value.attrs["padding"]
+    if not _is_padded(padding):
+        return None
+    inner = _pad(x, [p for p, _ in padding], [p for _, p in padding], [0] * len(padding))
+    return OPS["conv"](inner, w, **{**value.attrs, "padding": ((0, 0),) * len(padding)})
+
+
+@LEGALIZE.rule("conv_weight_grad", "conv_weight_grad(x, ct, padding=p) -> conv_weight_grad(pad(x), ct)")
+def _padded_weight_grad(value: Value) -> Value | None:
+    x, ct = value.operands
+    padding = value.attrs["padding"]
+    if not _is_padded(padding):
+        return None
+    inner = _pad(x, [p for p, _ in padding], [p for _, p in padding], [0] * len(padding))
+    return OPS["conv_weight_grad"](inner, ct, **{**value.attrs, "padding": ((0, 0),) * len(padding)})
+
+
+@LEGALIZE.rule("conv_input_grad", "conv_input_grad(ct, w) -> conv(pad(ct), reversed w)")
+def _input_grad(value: Value) -> Value | None:
+    ct, w = value.operands
+    a = value.attrs
+    kernel, size = w.tensor.shape[2:], ct.tensor.shape[2:]
+    low: list[Dim] = []
+    high: list[Dim] = []
+    for k, s, d, (p, _), out, whole in zip(
+        kernel, a["stride"], a["dilation"], a["padding"], size, a["shape"], strict=True
+    ):
+        reach = (k - 1) * d
+        low.append(reach - p)
+        high.append(whole - 1 - (out - 1) * s + p)
+    if not all(isinstance(p, int) and p >= 0 for p in (*low, *high)):
+        return None  # more padding than the kernel reaches, or unknown: the direct definition is right too
+    inner = _pad(ct, low, high, [s - 1 for s in a["stride"]])
+    ones = (1,) * len(kernel)
+    return OPS["conv"](
+        inner, _reversed(w, a["groups"]), stride=ones, padding=((0, 0),) * len(kernel),
+        dilation=a["dilation"], groups=a["groups"],
+    )  # fmt: skip
+
+
+def _reversed(w: Value, groups: int) -> Value:
+    """The kernel with its spatial axes reversed, and its two channel axes exchanged within each group."""
+    o, c, *kernel = w.tensor.shape
+    spatial = tuple(range(2, 2 + len(kernel)))
+    if groups == 1:
+        return OPS["reverse"](OPS["transpose"](w, perm=(1, 0, *spatial)), axes=spatial)
+    split = OPS["reshape"](w, shape=(groups, o // groups, c, *kernel))
+    swapped = OPS["transpose"](split, perm=(0, 2, 1, *(k + 1 for k in spatial)))
+    return OPS["reverse"](OPS["reshape"](swapped, shape=(groups * c, o // groups, *kernel)), axes=spatial)
+
+
+def legalize(graph: Graph) -> Graph:
+    """The graph with convolutions in the forms that targets schedule."""
+    with source_location(None):
+        return rewrite(graph, LEGALIZE)

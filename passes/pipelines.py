@@ -1,0 +1,39 @@
+"""The pipelines: every pass in order, read downward, each with why it stands there."""
+
+from __future__ import annotations
+
+from .canonicalize import canonicalize
+from .cpu_model import CpuModel
+from .cse import cse
+from .dce import dce
+from .expand_math import expand_math
+from .fold import fold
+from .fuse import fuse
+from .legalize import legalize
+from .manager import Pass, Pipeline
+from .schedule_cpu import schedule_cpu
+from .simplify import simplify
+from .stabilize import stabilize
+
+__all__ = ["GRAPH", "cpu_kernel_pipeline"]
+
+GRAPH = Pipeline([
+    Pass("canonicalize", canonicalize, establishes=("canonical",), why="one spelling, so that rules need one pattern"),
+    Pass("fold", fold, requires=("canonical",), why="constants first: they decide which rules apply"),
+    Pass("stabilize", stabilize, requires=("canonical",), why="exact forms, before algebra hides the naive ones"),
+    Pass("simplify", simplify, requires=("canonical",), establishes=("simple",), why="less to compute"),
+    Pass("legalize", legalize, requires=("simple",), establishes=("legal",), why="the forms that schedules know"),
+    Pass("recanonicalize", canonicalize, requires=("legal",), why="what legalization moved may cancel"),
+    Pass("cse", cse, requires=("canonical",), why="after rewriting, equal values are one again"),
+    Pass("dce", dce, establishes=("clean",), why="nothing that fusion would have to skip"),
+    Pass("fuse", fuse, requires=("legal", "clean"), establishes=("fused",), why="last: it draws the kernels' borders"),
+])  # fmt: skip
+"""From the user's graph to a graph of fusions."""
+
+
+def cpu_kernel_pipeline(cpu: CpuModel) -> Pipeline:
+    """From a declarative kernel to what the LLVM emitter takes."""
+    return Pipeline([
+        Pass("schedule", lambda k: schedule_cpu(k, cpu), establishes=("scheduled",), why="loops for this CPU"),
+        Pass("expand math", expand_math, requires=("scheduled",), why="functions become machine operations"),
+    ])  # fmt: skip
