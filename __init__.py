@@ -1,1 +1,73 @@
-"""Graphwright: a symbolic graph compiler for deep learning."""
+"""Graphwright: a symbolic graph compiler for deep learning.
+
+Declare a static graph of tensors, differentiate it, compile it for the CPU, run it, read its IR, and ship
+it as one file::
+
+    import graphwright as gw
+
+    x = gw.placeholder("x", "float32", ("N", 784))
+    W = gw.Variable(np.zeros((784, 10), np.float32), name="W")
+    predict = gw.function([x], gw.argmax(x @ W, axis=-1))
+
+Names are imported when first used: ``import graphwright`` loads neither the compiler nor NumPy.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from .errors import *  # noqa: F403
+from .errors import __all__ as _ERRORS
+
+if TYPE_CHECKING:
+    from .frontends import nn
+    from .frontends.array_api import *  # noqa: F403
+    from .frontends.extend import custom_op, elementwise, from_sympy
+    from .frontends.function import Function, export, function, grad
+    from .frontends.tensor import Tensor, Variable, placeholder
+    from .ir.dtypes import (
+        float32, float64, int8, int16, int32, int64, uint8, uint16, uint32, uint64,
+    )
+    from .runtime.artifact import load
+    from .runtime.threads import get_num_threads, set_num_threads
+
+__version__ = "0.1.0"
+
+_DTYPES = "float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64"
+_MODULES = {
+    "frontends.extend": "custom_op elementwise from_sympy",
+    "frontends.function": "Function export function grad",
+    "frontends.tensor": "Tensor Variable placeholder",
+    "ir.dtypes": _DTYPES,
+    "runtime.artifact": "load",
+    "runtime.threads": "get_num_threads set_num_threads",
+}
+_WHERE = {name: module for module, names in _MODULES.items() for name in names.split()}
+_ARRAY_API = "frontends.array_api"  # everything else: its functions are made from the registry of ops
+_CONSTANTS = {"e": 2.718281828459045, "inf": float("inf"), "nan": float("nan"), "newaxis": None, "pi": 3.141592653589793}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _CONSTANTS:
+        value = _CONSTANTS[name]
+    elif name == "nn":
+        value = importlib.import_module(".frontends.nn", __name__)
+    elif name == "bool":
+        value = importlib.import_module(".ir.dtypes", __name__).bool_
+    elif name in _WHERE:
+        value = getattr(importlib.import_module(f".{_WHERE[name]}", __name__), name)
+    elif name.startswith("_"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    else:
+        module = importlib.import_module(f".{_ARRAY_API}", __name__)
+        if name not in module.__all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    functions = importlib.import_module(f".{_ARRAY_API}", __name__).__all__
+    return sorted({*globals(), *_ERRORS, *_WHERE, *_CONSTANTS, *functions, "bool", "nn"})

@@ -10,7 +10,9 @@ non-negative integers.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from fractions import Fraction
 from functools import lru_cache
+from itertools import product as product_of
 from typing import Union
 
 from ..errors import DimensionError
@@ -29,6 +31,7 @@ __all__ = [
     "equal",
     "evaluate",
     "floordiv",
+    "join",
     "mod",
     "product",
     "simplify",
@@ -274,15 +277,67 @@ def align(size: Dim, to: int) -> Dim:
     return ceildiv(size, to) * to
 
 
+@lru_cache(maxsize=65536)
 def at_most(a: Dim, b: Dim) -> bool:
     """Whether ``a <= b`` is certain for all non-negative values of the symbols."""
     difference = b - a
     if isinstance(difference, int):
         return difference >= 0
+    if _certainly_positive(difference):
+        return True
+    names = sorted(symbols(difference))
+    if len(names) > 3 or not all(isinstance(x, str) or _plain_division(x) for m, _ in difference.terms for x, _ in m):
+        return False
+    return all(_positive_in_case(difference, dict(zip(names, case))) for case in product_of((0, 1), repeat=len(names)))
+
+
+def _plain_division(atom: Op) -> bool:
+    return atom.kind == "//" and isinstance(atom.args[1], int) and atom.args[1] > 0
+
+
+def _certainly_positive(dim: Poly) -> bool:
     return all(
-        c >= 0 and all(isinstance(x, str) or _non_negative(x) for x, _ in m)
-        for m, c in difference.terms
+        c >= 0 and all(isinstance(x, str) or _non_negative(x) for x, _ in m) for m, c in dim.terms
     )
+
+
+def _positive_in_case(dim: Dim, least: Mapping[str, int]) -> bool:
+    """Whether a dim is non-negative where each symbol is 0, or is at least 1 (as `least` says)."""
+    shifted = substitute(dim, {n: symbol(n) + 1 if low else 0 for n, low in least.items()})
+    if not isinstance(shifted, Poly):
+        return shifted >= 0
+    bound: dict[Monomial, Fraction] = {}
+    for monomial, c in shifted.terms:
+        for m, value in _lower_bound(monomial, c):
+            bound[m] = bound.get(m, Fraction(0)) + value
+    return all(c >= 0 and all(isinstance(x, str) for x, _ in m) for m, c in bound.items() if c)
+
+
+def _lower_bound(monomial: Monomial, c: int) -> list[tuple[Monomial, Fraction]]:
+    """Terms that are at most ``c * monomial``: a single ``p // q`` lies between (p - q + 1)/q and p/q."""
+    if len(monomial) == 1 and monomial[0][1] == 1:
+        atom = monomial[0][0]
+        if isinstance(atom, Op) and _plain_division(atom):
+            above, below = atom.args
+            assert isinstance(below, int)
+            numerator = above if c < 0 else above - (below - 1)
+            return [(m, Fraction(c * x, below)) for m, x in _terms(numerator)]
+    return [(monomial, Fraction(c))]
+
+
+def join(*dims: Dim) -> Dim:
+    """A dim that is at least each of the given ones (whose terms are all positive), free of ``max``.
+
+    It has, for each term, the largest coefficient found: exact where one dim exceeds the others in all.
+    """
+    kept = [d for k, d in enumerate(dims) if not any(
+        at_most(d, other) and (k > j or not at_most(other, d)) for j, other in enumerate(dims) if j != k
+    )]  # fmt: skip
+    terms: dict[Monomial, int] = {}
+    for d in kept:
+        for m, c in _terms(d):
+            terms[m] = max(terms.get(m, 0), c)
+    return _make(terms)
 
 
 def _non_negative(atom: Op) -> bool:

@@ -130,7 +130,9 @@ class Value:
         """The same op on other operands; itself if they are the same."""
         if all(a is b for a, b in zip(operands, self.operands, strict=True)):
             return self
-        return make(self.op, operands, self.attrs, self.regions, loc=self.loc)
+        same_types = all(a.type == b.type for a, b in zip(operands, self.operands))
+        type_ = self.type if same_types else None
+        return make(self.op, operands, self.attrs, self.regions, loc=self.loc, type_=type_)
 
     def __repr__(self) -> str:
         return f"<{self.op.name}: {self.type}>"
@@ -164,8 +166,9 @@ def make(
     attrs: Mapping[str, Any] | None = None,
     regions: Sequence[Graph] = (),
     loc: Loc | None = None,
+    type_: Type | None = None,
 ) -> Value:
-    """Apply an op: infer its type, or return the equal value that exists already.
+    """Apply an op: infer its type (if it is not given), or return the equal value that exists already.
 
     Raises
     ------
@@ -187,7 +190,7 @@ def make(
     value = Value()
     value.op, value.operands, value.attrs, value.regions = op, operands, attrs, tuple(regions)
     value.loc = loc
-    value.type = op.infer_type(operands, attrs, value.regions, loc)
+    value.type = type_ or op.infer_type(operands, attrs, value.regions, loc)
     _interned[key] = value
     return value
 

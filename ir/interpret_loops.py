@@ -91,7 +91,8 @@ def interpret_kernel(kernel: Kernel, inputs: Sequence[Array], symbols: Mapping[s
     for buffer, array in zip(kernel.inputs, map(np.asarray, inputs)):
         shape = _shape(buffer, env)
         if array.shape != shape or array.dtype != buffer.dtype.numpy:
-            env.fail(f"input %{buffer.name} must be {buffer.dtype}{list(shape)}, got {array.dtype}{list(array.shape)}")
+            given = f"{array.dtype}{list(array.shape)}"
+            env.fail(f"input %{buffer.name} must be {buffer.dtype}{list(shape)}, got {given}")
         env.buffers[buffer.name] = array.view()
         env.buffers[buffer.name].setflags(write=False)
     for buffer in kernel.outputs:
@@ -159,7 +160,11 @@ def _if(s: If, env: Environment) -> None:
 
 
 _STATEMENTS: dict[type[Any], Callable[[Any, Environment], None]] = {
-    For: _for, Let: _let, Store: _store, Alloc: _alloc, If: _if,
+    For: _for,
+    Let: _let,
+    Store: _store,
+    Alloc: _alloc,
+    If: _if,
 }
 
 
@@ -245,8 +250,12 @@ def identity(combiner: str, dtype: DType) -> Any:
 
 
 _COMBINE: dict[str, Callable[[Any, Any], Any]] = {
-    "add": np.add, "mul": np.multiply, "max": np.maximum, "min": np.minimum,
-    "or": np.logical_or, "and": np.logical_and,
+    "add": np.add,
+    "mul": np.multiply,
+    "max": np.maximum,
+    "min": np.minimum,
+    "or": np.logical_or,
+    "and": np.logical_and,
 }
 
 

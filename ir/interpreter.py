@@ -191,5 +191,7 @@ def _as_type(value: Value, result: Any, t: TensorType, env: Mapping[str, int]) -
     array = np.asarray(result, dtype=t.dtype.numpy)
     shape = tuple(evaluate(d, env) for d in t.shape)
     if array.shape != shape:
-        raise VerifyError(f"{value.op.name}: the reference gives shape {array.shape}, the type {t} says {shape}")
+        raise VerifyError(
+            f"{value.op.name}: the reference gives shape {array.shape}, the type {t} says {shape}"
+        )
     return array

@@ -44,8 +44,15 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 _REFUSALS = (
-    GraphwrightError, ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError,
-    RecursionError, TypeError, ValueError,
+    GraphwrightError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RecursionError,
+    TypeError,
+    ValueError,
 )
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z0-9_]+)*\Z", re.ASCII)
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]*\Z", re.ASCII)
@@ -113,7 +120,9 @@ class Reader:
                 continue
             match = _TOKEN.match(text, at)
             if match is None:
-                self.error(f"unexpected character {text[at]!r}", Token("char", text[at], line, at - start + 1))
+                self.error(
+                    f"unexpected character {text[at]!r}", Token("char", text[at], line, at - start + 1)
+                )
             kind = str(match.lastgroup)
             if kind == "newline":
                 line, start = line + 1, match.end()
@@ -129,7 +138,8 @@ class Reader:
         token = token or self.token
         source = self.lines[token.line - 1]
         first = max(0, token.column - 100)
-        shown, caret = source[first : first + 160].replace("\t", " "), " " * (token.column - 1 - first) + "^"
+        shown = source[first : first + 160].replace("\t", " ")
+        caret = " " * (token.column - 1 - first) + "^"
         raise ParseError(f"line {token.line}, column {token.column}: {problem}\n  {shown}\n  {caret}")
 
     def fail(self, expected: str) -> NoReturn:
@@ -310,8 +320,11 @@ class Reader:
         if (sizes[0] * sizes[1] if token.text == "*" else sum(sizes)) > MAX_TERMS:
             self.error(f"the expression has more than {MAX_TERMS} terms", token)
         operation: Callable[[], Dim] = {
-            "+": lambda: a + b, "-": lambda: a - b, "*": lambda: a * b,
-            "//": lambda: floordiv(a, b), "%": lambda: mod(a, b),
+            "+": lambda: a + b,
+            "-": lambda: a - b,
+            "*": lambda: a * b,
+            "//": lambda: floordiv(a, b),
+            "%": lambda: mod(a, b),
         }[token.text]
         result: Dim = self.attempt(operation, token)
         return result

@@ -235,17 +235,18 @@ def children(expr: Expr) -> tuple[Expr, ...]:
 
 
 def walk(expr: Expr) -> Iterator[Expr]:
-    """All subexpressions, each distinct object once, operands before users."""
+    """All subexpressions, each distinct object once, operands before users; without recursion, as
+    expanded math functions are deep."""
     seen: set[int] = set()
-
-    def visit(e: Expr) -> Iterator[Expr]:
-        if id(e) not in seen:
-            seen.add(id(e))
-            for child in children(e):
-                yield from visit(child)
+    stack = [(expr, False)]
+    while stack:
+        e, entered = stack.pop()
+        if entered:
             yield e
-
-    yield from visit(expr)
+        elif id(e) not in seen:
+            seen.add(id(e))
+            stack.append((e, True))
+            stack.extend((child, False) for child in reversed(children(e)))
 
 
 def statements(body: tuple[Stmt, ...]) -> Iterator[Stmt]:

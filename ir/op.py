@@ -216,6 +216,8 @@ class Op:
     api : its name in the Python Array API standard, if it differs.
     doc : one sentence for the docs.
     arity : number of operands; None for any number.
+    kernels : a user's own code, by target: ``kernel(out, *operands)`` for ``"cpu"`` (compiled by Numba) and
+        ``"cuda"`` (by numba.cuda).
     """
 
     name: str
@@ -235,6 +237,7 @@ class Op:
     api: str = ""
     doc: str = ""
     arity: int | None = None
+    kernels: Mapping[str, Callable[..., None]] = field(default_factory=dict)
 
     def infer_type(
         self,

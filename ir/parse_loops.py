@@ -37,8 +37,11 @@ _SPACES = ("register", "local", "shared", "workspace")
 _OPS = {sign: op for op, sign in INFIX.items()}
 _OR, _AND, _NOT, _COMPARISON, _SUM, _PRODUCT = 1, 2, 3, 4, 5, 6
 _LEVELS = {
-    _OR: ("or",), _AND: ("and",), _COMPARISON: ("==", "!=", "<", "<=", ">", ">="),
-    _SUM: ("+", "-"), _PRODUCT: ("*", "/", "//", "%"),
+    _OR: ("or",),
+    _AND: ("and",),
+    _COMPARISON: ("==", "!=", "<", "<=", ">", ">="),
+    _SUM: ("+", "-"),
+    _PRODUCT: ("*", "/", "//", "%"),
 }
 _COMBINERS = ("add", "mul", "max", "min", "or", "and")
 
@@ -139,7 +142,10 @@ class KernelReader(Reader):
         if self.token.kind == "name" and self.token.text in _KINDS:
             return self._for()
         readers: dict[str, Callable[[], Stmt]] = {
-            "let": self._let, "store": self._store, "alloc": self._alloc, "if": self._if,
+            "let": self._let,
+            "store": self._store,
+            "alloc": self._alloc,
+            "if": self._if,
         }
         if self.token.kind != "name" or self.token.text not in readers:
             self.fail("a statement (a loop, 'let', 'store', 'alloc', 'if') or '}'")

@@ -105,7 +105,8 @@ def _array(data: str | list[Any], type_: TensorType) -> np.ndarray[Any, Any]:
         wanted = bool if dtype.is_bool else (int, float) if dtype.is_float else int
         if not all(isinstance(x, wanted) and isinstance(x, bool) == dtype.is_bool for x in data):
             raise ParseError(f"the elements are not all {dtype!r}")
-        flat = np.array(data, dtype.numpy)
+        with np.errstate(over="raise"):
+            flat = np.array(data, dtype.numpy)
     if flat.size != size:
         raise ParseError(f"{flat.size} elements given, {size} needed for {type_}")
     return flat.astype(dtype.numpy).reshape(type_.shape)
@@ -161,7 +162,8 @@ class GraphReader(Reader):
         token = self.sigil("%", "a value")
         if token.text not in scope:
             close = difflib.get_close_matches(token.text, scope, 1)
-            self.error(f"{token.text} is not defined above" + "".join(f"; did you mean {c}?" for c in close), token)
+            advice = "".join(f"; did you mean {c}?" for c in close)
+            self.error(f"{token.text} is not defined above{advice}", token)
         return scope[token.text]
 
     def _update(self, scope: Mapping[str, Value], states: list[Value], updates: dict[Value, Value]) -> None:
@@ -192,7 +194,8 @@ class GraphReader(Reader):
         token = self.take("name", "an op")
         if token.text not in OPS or token.text in ("input", "state"):
             close = difflib.get_close_matches(token.text, OPS, 1)
-            self.error(f"unknown op {token.text!r}" + "".join(f"; did you mean {c}?" for c in close), token)
+            advice = "".join(f"; did you mean {c}?" for c in close)
+            self.error(f"unknown op {token.text!r}{advice}", token)
         operands = self._operands(scope)
         array = _dense(self) if token.text == "constant" and self.at("dense") else None
         given = self._attrs() if self.accept("{") else {}
@@ -209,13 +212,19 @@ class GraphReader(Reader):
             names[value] = self.plain(target)
 
     def _make(
-        self, token: Token, operands: list[Operand], given: dict[str, Any], regions: Sequence[Graph], type_: Type
+        self,
+        token: Token,
+        operands: list[Operand],
+        given: dict[str, Any],
+        regions: Sequence[Graph],
+        type_: Type,
     ) -> Value:
         op, loc = OPS[token.text], self.loc()
         implied = implied_attrs(type_)
         unknown = set(given) - set(op.attrs)
         if unknown:
-            self.error(f"{op.name} has no attribute {min(unknown)!r}; it has {', '.join(op.attrs) or 'none'}", token)
+            known = ", ".join(op.attrs) or "none"
+            self.error(f"{op.name} has no attribute {min(unknown)!r}; it has {known}", token)
         attrs = {}
         for name, default in op.attrs.items():
             attrs[name] = given.get(name, implied.get(name, REQUIRED) if default is REQUIRED else default)
@@ -223,9 +232,10 @@ class GraphReader(Reader):
                 self.error(f"{op.name} needs the attribute {name!r}", token)
 
         def build() -> Value:
-            values = [
-                x if isinstance(x, Value) else _literal(op.name, k, operands, type_, x) for k, x in enumerate(operands)
-            ]
+            values = (
+                x if isinstance(x, Value) else _literal(op.name, k, operands, type_, x)
+                for k, x in enumerate(operands)
+            )
             return make(op, values, attrs, regions, loc)
 
         value: Value = self.attempt(build, token)
@@ -248,7 +258,8 @@ class GraphReader(Reader):
         regions: list[Graph] = []
         while self.at("(") or self.token.kind == "value" or regions and self.accept(","):
             named = self.token.kind == "value"
-            regions.append(self._function(self.plain(self.sigil("@", "a region's name")) if named else "region"))
+            name = self.plain(self.sigil("@", "a region's name")) if named else "region"
+            regions.append(self._function(name))
         return regions
 
     # --- attributes ------------------------------------------------------------------------------
@@ -308,7 +319,7 @@ def _same(a: Type, b: Type) -> bool:
 def _literal(op: str, position: int, operands: Sequence[Operand], type_: Type, value: Any) -> Value:
     """The `full` that a literal operand stands for; the dtype by the rule of `printer.literal_dtype`."""
     if not OPS[op].elementwise or not isinstance(type_, TensorType):
-        raise ParseError(f"{op} takes no literal operands; write a value of its own: %0 = full {{value = {value}}}")
+        raise ParseError(f"{op} takes no literal operands; write a `full` on a line of its own")
     others = [x for x in operands[op == "where" :] if isinstance(x, Value) and x.op.name != "full"]
     dtype = bool_ if op == "where" and position == 0 else others[0].tensor.dtype if others else type_.dtype
     return make(OPS["full"], (), {"shape": type_.shape, "value": value, "dtype": dtype})
@@ -347,7 +358,12 @@ class ProgramReader(KernelReader):
             self.fail("a slot ('input', 'state', 'output', 'temp'), 'constant', 'call' or '}'")
         kernels = self._kernels()
         return Program(
-            name, tuple(symbols), tuple(slots), tuple(self._link(kernels, *c) for c in calls), arena, constants
+            name,
+            tuple(symbols),
+            tuple(slots),
+            tuple(self._link(kernels, *c) for c in calls),
+            arena,
+            constants,
         )
 
     def _slot(self) -> Slot:
@@ -387,7 +403,8 @@ class ProgramReader(KernelReader):
 
         def link(kernel: Kernel) -> Call:
             if (len(reads), len(writes)) != (len(kernel.inputs), len(kernel.outputs)):
-                self.error(f"@{kernel.name} takes {len(kernel.inputs)} and gives {len(kernel.outputs)} buffers", token)
+                counts = f"takes {len(kernel.inputs)} and gives {len(kernel.outputs)} buffers"
+                self.error(f"@{kernel.name} {counts}", token)
             return Call(kernel, (*reads, *writes), tuple(workspaces), tuple(locs))
 
         return token, link

@@ -28,19 +28,50 @@ from .loops import (
 )
 from .scalars import COMPARISONS
 
-__all__ = ["ASSIGN", "INFIX", "declared_symbols", "default_dtype", "expression_text", "kernel_lines", "statement_head"]
+__all__ = [
+    "ASSIGN",
+    "INFIX",
+    "declared_symbols",
+    "default_dtype",
+    "expression_text",
+    "kernel_lines",
+    "statement_head",
+]
 
 # The infix operators from the loosest to the tightest; all associate to the left, comparisons not at all.
 _PRECEDENCE = {
-    "or": 1, "and": 2, "==": 4, "!=": 4, "<": 4, "<=": 4, ">": 4, ">=": 4,
-    "+": 5, "-": 5, "*": 6, "/": 6, "//": 6, "%": 6,
+    "or": 1,
+    "and": 2,
+    "==": 4,
+    "!=": 4,
+    "<": 4,
+    "<=": 4,
+    ">": 4,
+    ">=": 4,
+    "+": 5,
+    "-": 5,
+    "*": 6,
+    "/": 6,
+    "//": 6,
+    "%": 6,
 }
 _OPEN, _NOT, _COMPARISON, _SUM, _PRODUCT, _UNARY, _ATOM = 0, 3, 4, 5, 6, 7, 8
 
 INFIX = {
-    "eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">=",
-    "add": "+", "sub": "-", "mul": "*", "div": "/", "floordiv": "//", "mod": "%",
-    "bitor": "or", "bitand": "and",
+    "eq": "==",
+    "ne": "!=",
+    "lt": "<",
+    "le": "<=",
+    "gt": ">",
+    "ge": ">=",
+    "add": "+",
+    "sub": "-",
+    "mul": "*",
+    "div": "/",
+    "floordiv": "//",
+    "mod": "%",
+    "bitor": "or",
+    "bitand": "and",
 }
 """Scalar ops written between their arguments; ``and`` and ``or`` for bools only."""
 
@@ -179,7 +210,7 @@ def _dim_level(dim: Dim) -> int:
         return _ATOM if dim >= 0 else _UNARY
     if len(dim.terms) > 1:
         return _SUM
-    (monomial, coefficient), = dim.terms
+    ((monomial, coefficient),) = dim.terms
     factors = len(monomial) + (abs(coefficient) != 1)
     return _PRODUCT if factors > 1 else _UNARY if coefficient < 0 else _ATOM
 
@@ -260,7 +291,9 @@ def declared_symbols(kernel: Kernel) -> tuple[str, ...]:
 
 def kernel_lines(kernel: Kernel) -> Iterator[str]:
     """The kernel's text without the version line."""
-    params = [f"in {_declaration(b)}" for b in kernel.inputs] + [f"out {_declaration(b)}" for b in kernel.outputs]
+    params = [f"in {_declaration(b)}" for b in kernel.inputs] + [
+        f"out {_declaration(b)}" for b in kernel.outputs
+    ]
     head = f"kernel {quote_name('@', kernel.name)}({', '.join(params)})"
     if kernel.symbols != declared_symbols(kernel):
         head += f" symbols({', '.join(kernel.symbols)})"

@@ -127,7 +127,8 @@ def _body(graph: Graph, indent: str) -> Iterator[str]:
 
 def _value_lines(value: Value, names: Mapping[Value, str], indent: str) -> Iterator[str]:
     operands = [
-        _scalar_text(v.attrs["value"]) if _is_inline(value, k) else names[v] for k, v in enumerate(value.operands)
+        _scalar_text(v.attrs["value"]) if _is_inline(value, k) else names[v]
+        for k, v in enumerate(value.operands)
     ]
     head = f"{indent}{names[value]} = {value.op.name}"
     if operands:

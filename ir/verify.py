@@ -1,4 +1,4 @@
-"""Checks that a graph, a kernel or a program is well formed: run after every pass in tests, and on what was parsed."""
+"""Checks that a graph, a kernel or a program is well formed; tests run them after every pass."""
 
 from __future__ import annotations
 
@@ -273,9 +273,13 @@ class _KernelChecker:
                 self.check_register_index(buffer, index)
 
     def check_register_index(self, buffer: Buffer, index: Expr) -> None:
-        constant = isinstance(index, Const) or isinstance(index, Index) and symbols(index.dim) <= self.unrolled
+        constant = (
+            isinstance(index, Const) or isinstance(index, Index) and symbols(index.dim) <= self.unrolled
+        )
         if not constant:
-            self.fail(f"registers are not indexable: %{buffer.name}[{expression_text(index)}] varies at run time")
+            self.fail(
+                f"registers are not indexable: %{buffer.name}[{expression_text(index)}] varies at run time"
+            )
 
     def expr(self, root: Expr) -> None:
         """Check an expression; reductions bind their axes while their bodies are checked."""
@@ -441,7 +445,8 @@ def _check_alias(program: Program, slots: Mapping[str, Slot], name: str) -> None
     seen, at = {name}, slots[name].alias
     while at is not None:
         if at not in slots or at in seen:
-            _program_fault(program, f"%{name} is an alias of %{at}, which is " + ("itself" if at in seen else "unknown"))
+            problem = "itself" if at in seen else "unknown"
+            _program_fault(program, f"%{name} is an alias of %{at}, which is {problem}")
         seen.add(at)
         at = slots[at].alias
 
@@ -468,9 +473,8 @@ def _check_call(program: Program, k: int, step: Call, buffers: Mapping[str, Buff
         if buffer is None:
             _program_fault(program, f"{where}: there is no buffer %{name}")
         if not same_type(_buffer_type(buffer), _buffer_type(parameter)):
-            _program_fault(
-                program, f"{where}: %{name} is {_buffer_type(buffer)}, %{parameter.name} is {_buffer_type(parameter)}"
-            )
+            types = f"%{name} is {_buffer_type(buffer)}, %{parameter.name} is {_buffer_type(parameter)}"
+            _program_fault(program, f"{where}: {types}")
     if not set(kernel.symbols) <= set(program.symbols):
         _program_fault(program, f"{where}: the kernel's symbols are not all the program's")
     if _is_planned(program) and len(step.workspaces) != len(workspace_buffers(kernel)):
@@ -485,7 +489,8 @@ def _check_order(program: Program, k: int, step: Call, slots: Mapping[str, Slot]
     for name, parameter in zip(step.writes, step.kernel.outputs):
         slot = slots.get(name)
         if slot is None or slot.kind == "input" or slots.get(_root(name, slots), slot).kind == "input":
-            _program_fault(program, f"call {k} of @{step.kernel.name} writes %{name}, which is an input or a constant")
+            where = f"call {k} of @{step.kernel.name}"
+            _program_fault(program, f"{where} writes %{name}, which is an input or a constant")
         if parameter.name in stored:
             defined |= {name, _root(name, slots)}
 

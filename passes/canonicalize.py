@@ -1,6 +1,6 @@
 """Canonical form: one spelling for each meaning, so that later rules and the fuser see few cases.
 
-- constants stand right in commutative ops; ``square``, ``reciprocal`` and powers with a known
+- constants stand right in commutative ops, and those without effect are gone; ``square``, ``reciprocal`` and powers with a known
   exponent are products, quotients and roots;
 - movement ops are merged, dropped where they do nothing, and absorbed by contractions;
 - a broadcast stands after elementwise ops (which then compute fewer elements), its operand without
@@ -66,6 +66,10 @@ def symmetric_difference(a: Axes, b: Axes) -> Axes:
 
 
 _ROWS = rules("canonical forms", """
+    x * 1                       -> x
+    x / 1                       -> x
+    x - 0                       -> x
+    x + -0.0                    -> x
     square(x)                   -> x * x
     reciprocal(x)               -> 1 / x
     neg(neg(x))                 -> x

@@ -6,7 +6,8 @@ written in the IR's own arithmetic: gradients can be differentiated again.
 A branch that `where` does not take must not poison a gradient. Its cotangent is exactly 0, but an
 infinite or NaN local derivative would turn that into ``0 * inf = NaN``. So cotangents that come
 out of a `where` are *masked*, and behind them an elementwise op's contribution is
-``where(cotangent == 0, 0, vjp)``.
+``where(cotangent == 0, 0, vjp)``. A value that also reaches the loss another way is not masked: there
+its NaN is the truth.
 """
 
 from __future__ import annotations
@@ -70,7 +71,9 @@ def gradients(
 
 def _seed(loss: Value, cotangent: Value | None) -> Value:
     if not isinstance(loss.type, TensorType) or not loss.tensor.dtype.is_float:
-        raise DifferentiationError(f"cannot differentiate {_describe(loss)}: only floating-point values have gradients")
+        raise DifferentiationError(
+            f"cannot differentiate {_describe(loss)}: only floating-point values have gradients"
+        )
     if cotangent is None:
         if loss.tensor.shape:
             raise DifferentiationError(
@@ -90,7 +93,9 @@ def _describe(value: Value) -> str:
     return f"{name} of type {value.type}{place}"
 
 
-def _gradient(value: Value, found: dict[Value, Value], order: Collection[Value], on_disconnected: str) -> Value:
+def _gradient(
+    value: Value, found: dict[Value, Value], order: Collection[Value], on_disconnected: str
+) -> Value:
     if value in found:
         return found[value]
     if on_disconnected == "raise" and value not in order:
@@ -107,7 +112,7 @@ class _Backward:
     def __init__(self, order: Sequence[Value], wrt: Sequence[Value]) -> None:
         self.order = order
         self.cotangents: dict[Value, Value] = {}
-        self.masked: set[Value] = set()
+        self.plain: set[Value] = set()  # cotangents with a part that came through no `where`
         self.active = set(wrt)
         for value in order:
             if any(o in self.active for o in value.operands):
@@ -117,6 +122,7 @@ class _Backward:
         """Cotangents by value; those of `wrt` are the gradients."""
         if loss in self.active:
             self.cotangents[loss] = seed
+            self.plain.add(loss)
         for value in reversed(self.order):
             if value in self.cotangents and any(o in self.active for o in value.operands):
                 with source_location(value.loc.as_gradient() if value.loc else None):
@@ -131,15 +137,15 @@ class _Backward:
                 f"  {value.op.name} cannot stand between the loss and what it is differentiated by; "
                 "stop_gradient makes its operand a constant"
             )
-        masked = value in self.masked
+        masked = value not in self.plain
         contributions = value.op.vjp(ct, value, *value.operands, **value.attrs)
         for operand, part in zip(value.operands, contributions, strict=True):
             if part is None or operand not in self.active:
                 continue
             if masked and value.op.elementwise and not _keeps_zero(value):
                 part = OPS["where"](OPS["eq"](ct, 0), 0, part)
-            if masked or value.op.name == "where":
-                self.masked.add(operand)
+            if not masked and value.op.name != "where":
+                self.plain.add(operand)
             self._accumulate(operand, part)
 
     def _accumulate(self, operand: Value, part: Value) -> None:

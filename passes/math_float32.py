@@ -27,6 +27,8 @@ _EXPONENT_FIELD = -0x800000  # sign and exponent bits, as a signed integer
 _EXP = (1.0, 1.0, 0.50000036, 0.16666614, 0.04166126, 0.008336109, 0.0014104677, 0.00019611345)
 # The same on |r| <= ln(2)/2, degree 5: 2.6e-10 of expm1(r).
 _EXPM1 = (0.5, 0.16666666, 0.041666348, 0.0083333915, 0.0013941652, 0.00019845959)
+# The same, degree 4, for e**r: 5.0e-9.
+_EXP_SHORT = (1.0, 1.0, 0.49999997, 0.16666539, 0.041667223, 0.008367181, 0.0013882398)
 # (2**r - 1)/r on |r| <= 1/2, degree 5: 2.0e-9 of 2**r.
 _EXP2 = (1.0, 0.6931472, 0.24022648, 0.055503324, 0.009618437, 0.0013398874, 0.00015353363)
 # (log1p(f) - f)/f**2 on sqrt(1/2) <= 1 + f <= sqrt(2), degree 7: 3.0e-8 of log1p(f).
@@ -43,26 +45,19 @@ _LOG_ERFC = (
 )
 
 
-def _exp(x: Num) -> Num:
-    """e**x for -130 < x < 130: 2**(2m) e**r, scaled twice by 2**m, which cannot overflow early.
+def exp(x: Num) -> Num:
+    """e**x = 2**(2m) e**r, scaled twice by 2**m, which neither overflows nor underflows early.
 
     Adding a large constant rounds ``x / (2 ln 2)`` to m and leaves m + 127 in the low bits, ready to
     be shifted into an exponent field.
     """
+    x = clamp(x, -105.0, 90.0)
     shift = _ROUND + 127.0
     shifted = fma(x, _LOG2E / 2, shift)
     m = shifted - shift
     r = fma(m, -2 * _LN2_LO, fma(m, -2 * _LN2_HI, x))
     scale = (shifted.unsigned_bits() << 23).as_float()
     return polynomial(r, _EXP) * scale * scale
-
-
-def exp(x: Num) -> Num:
-    return _exp(clamp(x, -105.0, 90.0))
-
-
-def _exp_of_minus_abs(x: Num) -> Num:
-    return _exp(at_least(-abs(x), -105.0))
 
 
 def exp2(x: Num) -> Num:
@@ -81,6 +76,12 @@ def _reduce_by_ln2(x: Num, bias: float) -> tuple[Num, Num]:
     shifted = fma(x, _LOG2E, _ROUND + bias)
     n = shifted - (_ROUND + bias)
     return (shifted.unsigned_bits() << 23).as_float(), fma(n, -_LN2_LO, fma(n, -_LN2_HI, x))
+
+
+def _exp_of_minus_abs(x: Num) -> Num:
+    """e**-abs(x): one factor 2**n suffices, 2**64 too large so that it is a normal number."""
+    scale, r = _reduce_by_ln2(at_least(-abs(x), -105.0), 127.0 + 64.0)
+    return polynomial(r, _EXP_SHORT) * scale * 2.0**-64
 
 
 def _expm1_times(scale: Num, one: float, r: Num) -> Num:

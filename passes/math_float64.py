@@ -42,14 +42,12 @@ class Tables:
 
     Attributes
     ----------
-    exp : e**r on abs(r) <= ln 2.
     expm1 : (e**r - 1 - r)/r**2 on abs(r) <= ln(2)/2.
     log : (2 atanh(s)/s - 2)/z, z = s**2, on abs(s) <= 3 - sqrt(8).
     sin, cos : (sin(r)/r - 1)/z and (cos(r) - 1 + z/2)/z**2, z = r**2, on abs(r) <= pi/4.
     atan : (atan(q)/q - 1)/z, z = q**2, on abs(q) <= 1.
     """
 
-    exp: Sequence[float]
     expm1: Sequence[float]
     log: Sequence[float]
     sin: Sequence[float]
@@ -58,11 +56,6 @@ class Tables:
 
 
 FULL = Tables(
-    exp=(  # degree 13: 1.0e-17
-        1.0, 1.0, 0.4999999999999993, 0.1666666666666694, 0.04166666666670236, 0.008333333333269419,
-        0.001388888888354365, 0.00019841269893100888, 2.4801590846852786e-05, 2.7557300563968204e-06,
-        2.755615429518268e-07, 2.5055042526302514e-08, 2.106263314193704e-09, 1.5935395067466752e-10,
-    ),
     expm1=(  # degree 9: 2.0e-17
         0.5000000000000006, 0.16666666666666582, 0.04166666666656942, 0.008333333333394172,
         0.0013888888934152953, 0.00019841269711531553, 2.480150198657641e-05, 2.7557411127288517e-06,
@@ -90,10 +83,6 @@ FULL = Tables(
 )
 
 _SHORT = Tables(
-    exp=(  # degree 8: 5.6e-10
-        1.0, 1.0, 0.5000000000000000, 0.16666675, 0.041666526, 0.008332524, 0.001389372,
-        0.00020110328, 2.4439467e-05,
-    ),
     expm1=(  # degree 5: 2.6e-10
         0.5, 0.16666666, 0.041666348, 0.0083333915, 0.0013941652, 0.00019845959,
     ),
@@ -151,24 +140,31 @@ _MINUS_LOG_ERFC = (
 # --- exponentials --------------------------------------------------------------------------------
 
 
-def _exp_parts(x: Num, tables: Tables, low: Num | None = None) -> tuple[Num, Num]:
-    """``p, s`` with e**(x + low) = p s s, for abs(x) < 1400; p lies between 1/2 and 2.
-
-    Adding a large constant rounds ``x / (2 ln 2)`` to an integer m and leaves m + 1023 in the low
-    bits, ready to be shifted into an exponent field: s = 2**m.
-    """
-    shift = _ROUND + 1023.0
-    shifted = fma(x, _LOG2E / 2, shift)
-    m = shifted - shift
-    r = fma(m, -2 * _LN2_LO, fma(m, -2 * _LN2_HI, x))
+def _exp_parts(x: Num, tables: Tables, low: Num | None = None) -> tuple[Num, Num, Num]:
+    """``p, a, b`` with e**(x + low) = p a b for -760 < x < 1400; a b = 2**n, p between 0.7 and 1.5."""
+    shift = _ROUND + 2046.0
+    shifted = fma(x, _LOG2E, shift)
+    n = shifted - shift
+    r = fma(n, -_LN2_LO, fma(n, -_LN2_HI, x))
     if low is not None:
         r = r + low
-    return polynomial(r, tables.exp), (shifted.unsigned_bits() << 52).as_float()
+    return (polynomial(r, (1.0, 1.0, *tables.expm1)), *_two_scales(shifted))
+
+
+def _two_scales(shifted: Num) -> tuple[Num, Num]:
+    """Two normal powers of 2 whose product is 2**n, for ``shifted = _ROUND + 2046 + n``.
+
+    Adding a large constant rounds to an integer and leaves it in the low bits, ready to be shifted
+    into an exponent field.
+    """
+    both = shifted.unsigned_bits() & 0xFFF
+    half = both >> 1
+    return (half << 52).as_float(), ((both - half) << 52).as_float()
 
 
 def _exp(x: Num, tables: Tables) -> Num:
-    p, scale = _exp_parts(x, tables)
-    return p * scale * scale
+    p, a, b = _exp_parts(x, tables)
+    return p * a * b
 
 
 def exp(x: Num, tables: Tables) -> Num:
@@ -180,14 +176,12 @@ def _exp_of_minus_abs(x: Num, tables: Tables) -> Num:
 
 
 def exp2(x: Num, tables: Tables) -> Num:
-    """2**x = 2**n 2**r, exact for an integer x; n is split in two halves that are normal exponents."""
+    """2**x = 2**n 2**r, exact for an integer x."""
     shift = _ROUND + 2046.0
     x = clamp(x, -1076.0, 1025.0)
     shifted = x + shift
-    both = shifted.unsigned_bits() & 0xFFF  # n + 2046
-    half = both >> 1
-    p = polynomial(x - (shifted - shift), _EXP2)
-    return p * (half << 52).as_float() * ((both - half) << 52).as_float()
+    a, b = _two_scales(shifted)
+    return polynomial(x - (shifted - shift), _EXP2) * a * b
 
 
 def expm1(x: Num, tables: Tables) -> Num:
@@ -204,8 +198,8 @@ def expm1(x: Num, tables: Tables) -> Num:
 
 def _half_exp(x: Num, tables: Tables) -> Num:
     """e**x / 2 where x >= 0; e**x itself may overflow."""
-    p, scale = _exp_parts(at_most(x, 711.0), tables)
-    return p * scale * (scale * 0.5)
+    p, a, b = _exp_parts(at_most(x, 711.0), tables)
+    return p * a * (b * 0.5)
 
 
 def sinh(x: Num, tables: Tables) -> Num:
@@ -380,22 +374,19 @@ def _exact_log(x: Num) -> tuple[Num, Num]:
 
 def pow(x: Num, y: Num, tables: Tables) -> Num:
     """e**(y log abs(x)), the exponent in two floats where `tables` is `FULL`, then C99's special cases."""
-    a = abs(x)
-    log_a = log(a, tables) if tables is not FULL else None
-    low: Num | None = None
-    if log_a is None:
-        high, rest = _exact_log(a)
-        log_a = _log_domain(a, high)
-        exponent = _product(y, log_a)
-        low = fma(y, log_a, -exponent) + y * rest
+    base = abs(x)
+    if tables is FULL:
+        high, rest = _exact_log(base)
+        log_base = _log_domain(base, high)
+        product = _product(y, log_base)
+        low: Num | None = fma(y, log_base, -product) + y * rest
     else:
-        exponent = y * log_a
-    exponent = select(a.equals(1.0), x.lift(0.0), exponent)  # infinite y
-    limited = clamp(exponent, -746.0, 711.0)
+        product, low = y * log(base, tables), None
+    exponent = clamp(select(base.equals(1.0), x.lift(0.0), product), -746.0, 711.0)  # 0, not 0 * inf
     if low is not None:
-        low = select(limited.equals(exponent), low, 0.0)
-    p, scale = _exp_parts(limited, tables, low)
-    return _pow_cases(x, y, p * scale * scale)
+        low = select(exponent.equals(product), low, 0.0)
+    p, a, b = _exp_parts(exponent, tables, low)
+    return _pow_cases(x, y, p * a * b)
 
 
 def _pow_cases(x: Num, y: Num, magnitude: Num) -> Num:
@@ -442,7 +433,7 @@ def _reduce(x: Num, tables: Tables) -> tuple[Num, Num, Num | None]:
         r, low3 = _subtract_product(r, n, p3)
         rest = fma(n, -p4, low2 + low3)
         total = r + rest
-        r, low = total, rest - (total - r)
+        r, low = total, clamp(rest - (total - r), -(2.0**-30), 2.0**-30)
     else:
         p1, p2, p3 = _PI_2_BY_27_BITS
         r = fma(n, -p3, fma(n, -p2, fma(n, -p1, x)))

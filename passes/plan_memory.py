@@ -2,8 +2,8 @@
 
 Buffers that are never alive together share bytes. Placement is greedy by size (Pisarchyk and Lee,
 "Efficient memory management for deep neural net inference", 2020), decided at a typical size of the
-symbolic dimensions; offsets are then formulas: a buffer starts at the maximum of the ends of the
-buffers placed below it, so that no two overlap whatever the dimensions are.
+symbolic dimensions; offsets are then formulas: a buffer starts where another ends, at a place that
+is free whatever the dimensions are.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from dataclasses import replace as with_fields
 
-from ..ir.dims import Dim, align, at_most, dim_max, evaluate
+from ..ir.dims import Dim, align, at_most, evaluate, join
 from ..ir.program import ALIGNMENT, Call, Program, Slot, nbytes, workspace_buffers
 
 __all__ = ["plan_memory"]
@@ -49,7 +49,7 @@ def plan_memory(program: Program) -> Program:
         size = align(nbytes(program.slot(name).buffer), ALIGNMENT)
         block = blocks.setdefault(key, _Block(key, size, first, last))
         block.first, block.last = min(block.first, first), max(block.last, last)
-        block.size = dim_max(block.size, size)
+        block.size = join(block.size, size)
     for k, step in enumerate(program.steps):
         for w, buffer in enumerate(workspace_buffers(step.kernel)):
             blocks[k, w] = _Block((k, w), align(nbytes(buffer), ALIGNMENT), k, k)
@@ -120,14 +120,14 @@ def _place(blocks: list[_Block], typical: dict[str, int]) -> Dim:
         rivals = [b for b in placed if b.meets(block)]
         block.offset = _gap(block, rivals, typical)
         placed.append(block)
-    return dim_max(0, *(b.end for b in placed)) if placed else 0
+    return join(0, *(b.end for b in placed))
 
 
 def _gap(block: _Block, rivals: list[_Block], typical: dict[str, int]) -> Dim:
-    """The lowest place that is certainly free: below rivals that certainly start later, above the rest."""
+    """The lowest place that is certainly free: each rival ends before it, or begins after it."""
     ends: list[Dim] = [0, *(r.end for r in rivals)]
     for start in sorted(dict.fromkeys(ends), key=lambda e: evaluate(e, typical)):
         above = [r for r in rivals if not at_most(r.end, start)]
         if all(r.offset is not None and at_most(start + block.size, r.offset) for r in above):
             return start
-    return dim_max(*ends)
+    return join(*ends)

@@ -115,10 +115,20 @@ class Applied:
             own = value.attrs[name]
             if (found.setdefault(wanted.name, own) if isinstance(wanted, AnyValue) else wanted) != own:
                 return False
-        return all(p.match(o, found) for p, o in zip(self.operands, value.operands))
+        for pattern, operand in zip(self.operands, value.operands):
+            if not pattern.match(operand, found):
+                return False
+        return True
 
 
 Pattern = AnyValue | Number | Named | Applied
+
+
+def _op_of(pattern: Pattern) -> str | None:
+    """The op that a value must have to match; None for any."""
+    if isinstance(pattern, Named):
+        return _op_of(pattern.inner)
+    return pattern.op if isinstance(pattern, Applied) else "full" if isinstance(pattern, Number) else None
 
 
 def _orders(pattern: Pattern) -> list[Pattern]:
@@ -161,9 +171,17 @@ class Row:
     builders: Bindings
     helpers: Bindings
 
+    def __post_init__(self) -> None:
+        # Comparing the operands' ops first refuses nearly all values cheaply.
+        screens = [(tuple(map(_op_of, p.operands)), p) for p in self.patterns]
+        object.__setattr__(self, "_screens", screens)
+
     def __call__(self, value: Value) -> Value | None:
         """The replacement of a value; None if the row does not apply to it."""
-        for pattern in self.patterns:
+        operands = value.operands
+        for ops, pattern in self._screens:  # type: ignore[attr-defined]
+            if any(op is not None and op != o.op.name for op, o in zip(ops, operands)):
+                continue
             found: Bindings = {}
             if pattern.match(value, found) and self.holds(found):
                 return self.build(self.right, found, value.tensor)

@@ -47,10 +47,6 @@ def merged(inner: tuple[int, ...], outer: tuple[int, ...], x: Value) -> tuple[in
 
 
 _ARITHMETIC = rules("arithmetic", """
-    x * 1                     -> x
-    x / 1                     -> x
-    x + -0.0                  -> x
-    x - 0                     -> x
     x + 0                     -> x                      if integer(x)
     x * 0                     -> 0                      if integer(x)
     x - x                     -> 0                      if integer(x)

@@ -140,6 +140,8 @@ STABILIZE: RuleSet = rules("stabilize", """
     log(sum(exp(x), axes=a))                    ~> logsumexp(x, a)              if not shifted(x, a)
     x - broadcast(m + l, shape=s, dims=d)
         ~> (x - broadcast(m, shape=s, dims=d)) - broadcast(l, shape=s, dims=d)  if is_shift(m, x)
+    broadcast(m + l, shape=s, dims=d) - x
+        ~> broadcast(l, shape=s, dims=d) - (x - broadcast(m, shape=s, dims=d))  if is_shift(m, x)
     exp(x) / broadcast(sum(exp(x), axes=a), shape=s, dims=d)
         ~> softmax(x, a)                        if rows_of(d, a, x) and not shifted(x, a)
     exp(x) * broadcast(1 / sum(exp(x), axes=a), shape=s, dims=d)

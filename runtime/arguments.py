@@ -58,8 +58,10 @@ def _convert(array: NDArray[Any], dtype: np.dtype[Any], what: str, error: type[E
             raise error(
                 f"{what} has dtype {dtype.name}, which {low if low < limits.min else high} does not fit"
             )
+    if array.dtype.kind != "f":
+        return array.astype(dtype)
     with np.errstate(over="ignore"):
         converted = array.astype(dtype)
-    if dtype.kind == "f" and not np.array_equal(np.isinf(array), np.isinf(converted)):
+    if not np.array_equal(np.isinf(array), np.isinf(converted)):
         raise error(f"{what} has dtype {dtype.name}, in which a value would become infinite")
     return converted

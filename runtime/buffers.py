@@ -17,7 +17,7 @@ from numpy.typing import DTypeLike, NDArray
 from ..errors import UpdateError
 from .arguments import as_array
 
-__all__ = ["ALIGNMENT", "Arena", "Array", "Cell", "Overlap", "address_of", "aligned_empty"]
+__all__ = ["ALIGNMENT", "Arena", "Array", "Cell", "Overlap", "address_of", "aligned_block", "aligned_empty"]
 
 ALIGNMENT = 64  # a cache line, and the widest vector
 
@@ -37,8 +37,15 @@ def address_of(array: Array) -> int:
 def aligned_empty(shape: Sequence[int], dtype: DTypeLike) -> Array:
     """A new array at a multiple of 64 bytes, not initialized."""
     dtype = np.dtype(dtype)
-    memory = np.empty(math.prod(shape) * dtype.itemsize + ALIGNMENT, np.uint8)
-    return np.ndarray(shape, dtype, memory, -_addressof(_from_buffer(memory)) % ALIGNMENT)  # type: ignore[arg-type]
+    return aligned_block(shape, dtype, math.prod(shape) * dtype.itemsize)[0]
+
+
+def aligned_block(shape: Sequence[int], dtype: np.dtype[Any], nbytes: int) -> tuple[Array, int]:
+    """`aligned_empty` for a known size in bytes, and the array's address."""
+    memory = np.empty(nbytes + ALIGNMENT, np.uint8)
+    base = _addressof(_from_buffer(memory))  # type: ignore[arg-type]
+    offset = -base % ALIGNMENT
+    return np.ndarray(shape, dtype, memory, offset), base + offset
 
 
 class Arena:

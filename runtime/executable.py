@@ -18,7 +18,7 @@ import numpy as np
 
 from ..errors import ArgumentError, DimensionError, GraphwrightError
 from .arguments import as_array
-from .buffers import Arena, Array, Cell, Overlap, address_of, aligned_empty
+from .buffers import Arena, Array, Cell, Overlap, address_of, aligned_block, aligned_empty
 from .image import Image, LoadedImage
 from .shapes import Binder
 from .signature import Signature, Slot, evaluate
@@ -71,7 +71,6 @@ class Executable:
         self._overlap = Overlap([self.cells[i].array for i in signature.updated])
         self._plain = not self.threaded and not self._locked
         self._frames: list[_Frame] = []
-        self._run = self._run_small if self.small else self._run_any
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the function.
@@ -101,7 +100,8 @@ class Executable:
         except IndexError:
             frame = _Frame(self)
         try:
-            return self._unflatten(self._run(frame, args))
+            run = self._run_small if self.small else self._run_any
+            return self._unflatten(run(frame, args))
         finally:
             self._frames.append(frame)
 
@@ -163,10 +163,11 @@ class Executable:
                 arrays[i] = x = x.copy()
                 address = address_of(x)
             pointers[i] = address
-        outputs = [aligned_empty(s, d) for s, d in zip(plan.outputs, self._outputs, strict=True)]
-        first = len(arrays) + len(self.cells)
-        for i, out in enumerate(outputs):
-            pointers[first + i] = address_of(out)
+        outputs = []
+        slots = zip(self._outputs, plan.outputs, plan.sizes, strict=True)
+        for i, (dtype, shape, nbytes) in enumerate(slots, len(arrays) + len(self.cells)):
+            out, pointers[i] = aligned_block(shape, dtype, nbytes)
+            outputs.append(out)
         frame.dims[:] = list(plan.dims)
         if not plan.arena:
             self._invoke(frame.call)

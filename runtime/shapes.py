@@ -32,12 +32,14 @@ class Plan:
     ----------
     dims : values of the signature's symbols.
     inputs, outputs : the shapes.
+    sizes : bytes of each output.
     arena : bytes of scratch memory.
     """
 
     dims: tuple[int, ...]
     inputs: tuple[Shape, ...]
     outputs: tuple[Shape, ...]
+    sizes: tuple[int, ...]
     arena: int
 
 
@@ -128,7 +130,10 @@ class Binder:
                 self._check_size(f"{role} {slot}", shape, slot.itemsize, values)
         arena = self._arena(values)
         self._check_size(f"the scratch memory ({signature.arena_text} bytes)", (arena,), 1, values)
-        return Plan(values, inputs, outputs, arena)
+        sizes = tuple(
+            math.prod(shape) * slot.itemsize for slot, shape in zip(signature.outputs, outputs, strict=True)
+        )
+        return Plan(values, inputs, outputs, sizes, arena)
 
     def _new_plan(self, shapes: Sequence[Shape]) -> Plan:
         """Check everything, slowly and with good messages; then remember the plan."""

@@ -242,7 +242,8 @@ class Signature:
     outputs : the flat list of what it returns.
     arena : bytes of scratch memory, as a formula of the symbols.
     updated : indices of the states that it writes, sorted.
-    structure : how the outputs are nested, as `structure.flatten` describes it.
+    structure : how the outputs are nested, as `structure.flatten` describes it; if None, one
+        output stands for itself, and several are a tuple.
 
     Raises
     ------
@@ -334,5 +335,4 @@ def _check_symbols(signature: Signature) -> None:
 
 def _check_names(role: str, slots: Iterable[Slot]) -> None:
     names = [slot.name for slot in slots]
-    for name in names:
-        _check(names.count(name) == 1, f"two slots of role {role} have the name {name!r}")
+    _check(len(set(names)) == len(names), f"two slots of role {role} have one name")

@@ -1,6 +1,6 @@
 """Nested outputs: lists, tuples and dictionaries of leaves, flattened and built again.
 
-A *description* is what JSON can hold: ``"*"`` for a leaf, None for None, ``["list", d, ...]``,
+A *description* is what JSON can hold: ``"*"`` for a leaf, ``["none"]`` for None, ``["list", d, ...]``,
 ``["tuple", d, ...]`` and ``["dict", [key, d], ...]``.
 """
 
@@ -36,7 +36,7 @@ def flatten(tree: Any) -> tuple[list[Any], Any]:
         if depth > _MAX_DEPTH:
             raise ArgumentError(f"outputs are nested deeper than {_MAX_DEPTH} levels")
         if node is None:
-            return None
+            return ["none"]
         if type(node) is list or type(node) is tuple:
             return [type(node).__name__, *(describe(child, depth + 1) for child in node)]
         if type(node) is dict:
@@ -58,13 +58,13 @@ def count(description: Any, depth: int = 0) -> int:
     ValueError
         If it is not one.
     """
-    if description is None:
-        return 0
     if description == LEAF:
         return 1
     if depth > _MAX_DEPTH or not isinstance(description, (list, tuple)) or not description:
         raise ValueError(f"{description!r:.80} does not describe outputs")
     kind, *children = description
+    if kind == "none" and not children:
+        return 0
     if kind in ("list", "tuple"):
         return sum(count(child, depth + 1) for child in children)
     if kind != "dict" or not all(_is_item(child) for child in children):
@@ -104,11 +104,11 @@ def unflatten(description: Any, leaves: Sequence[Any]) -> Any:
 
 
 def _build(description: Any, leaves: Iterator[Any]) -> Any:
-    if description is None:
-        return None
     if description == LEAF:
         return next(leaves)
     kind, *children = description
+    if kind == "none":
+        return None
     if kind == "dict":
         return {key: _build(child, leaves) for key, child in children}
     built = [_build(child, leaves) for child in children]

@@ -14,7 +14,7 @@ from graphwright.ir import dims
 from graphwright.ir.dtypes import DTYPES, DType, as_dtype, float64
 from graphwright.ir.graph import Graph, Value, make
 from graphwright.ir.interpret_loops import interpret_kernel
-from graphwright.ir.interpreter import evaluate_attrs, interpret
+from graphwright.ir.interpreter import interpret
 from graphwright.ir.loops import Buffer, Const, Expr, Index, Kernel, Load, Reduce, Scalar
 from graphwright.ir.op import Definition, Lowering, Op, Sample
 from graphwright.ir.ops import OPS
@@ -44,7 +44,7 @@ class Case:
         """Graph inputs for the operands."""
         return [input_value(f"x{k}", x.shape, x.dtype) for k, x in enumerate(self.operands)]
 
-    def graph(self, *outputs: Callable[..., Value]) -> Graph:
+    def graph(self) -> Graph:
         """The graph of the op alone."""
         inputs = self.values()
         return graph(inputs, [make(self.op, inputs, self.attrs)])
@@ -132,7 +132,7 @@ def defined_values(case: Case) -> np.ndarray:
         [dims.symbol(n) for n in names], types, out, attrs, lambda extent: f"r{next(counter)}"
     )
     expr = case.op.define(d, *map(_reader, buffers))
-    assert expr.dtype == out.dtype, f"{case}: the definition has dtype {expr.dtype}, the type rule says {out.dtype}"
+    assert expr.dtype == out.dtype, f"{case}: defined as {expr.dtype}, the type rule says {out.dtype}"
     grid = np.meshgrid(*map(np.arange, out.shape), indexing="ij", sparse=False) if names else []
     memory = dict(zip((b.name for b in buffers), case.operands))
     with np.errstate(all="ignore"):
@@ -192,7 +192,9 @@ class Evaluator:
     def atom(self, atom: Any) -> Any:
         if isinstance(atom, str):
             return self.variables[atom]
-        operation = {"//": np.floor_divide, "%": np.remainder, "max": np.maximum, "min": np.minimum}[atom.kind]
+        operation = {"//": np.floor_divide, "%": np.remainder, "max": np.maximum, "min": np.minimum}[
+            atom.kind
+        ]
         result = self.dim(atom.args[0])
         for other in atom.args[1:]:
             result = operation(result, self.dim(other))
@@ -213,12 +215,16 @@ class Evaluator:
     def reduce(self, e: Reduce) -> Any:
         extents = [int(self.dim(n)) for _, n in e.axes]
         rank, m = self.rank, len(extents)
-        outer = {k: v[(..., *[None] * m)] if isinstance(v, np.ndarray) else v for k, v in self.variables.items()}
+        outer = {
+            k: v[(..., *[None] * m)] if isinstance(v, np.ndarray) else v for k, v in self.variables.items()
+        }
         for k, ((name, _), n) in enumerate(zip(e.axes, extents)):
             outer[name] = np.arange(n).reshape([1] * (rank + k) + [n] + [1] * (m - k - 1))
         body = np.asarray(Evaluator(outer, self.memory, rank + m).value(e.body))
         shape = np.broadcast_shapes(body.shape, (1,) * rank + tuple(extents))
-        body = np.broadcast_to(body, shape).reshape((*shape[:rank], -1 if body.size else int(np.prod(extents))))
+        body = np.broadcast_to(body, shape).reshape(
+            (*shape[:rank], -1 if body.size else int(np.prod(extents)))
+        )
         if e.combiner in ("argmax", "argmin"):
             return getattr(np, e.combiner)(body, axis=-1)
         ufunc = {"add": np.add, "mul": np.multiply, "max": np.maximum, "min": np.minimum,
@@ -258,7 +264,9 @@ def check_gradient(
         step = [rng.normal(size=x.shape) if x.dtype == np.float64 else None for x in arrays]
         expected = _difference(g, arrays, step)
         actual = sum(float(np.sum(d * s)) for d, s in zip(grads, (s for s in step if s is not None)))
-        np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance, err_msg=f"order {order}: {what}")
+        np.testing.assert_allclose(
+            actual, expected, rtol=tolerance, atol=tolerance, err_msg=f"order {order}: {what}"
+        )
 
 
 def _difference(g: Graph, arrays: Sequence[np.ndarray], step: Sequence[Any], h: float = 1e-5) -> float:
@@ -325,6 +333,6 @@ def concrete_shape(value: Value, n: int) -> tuple[int, ...]:
 
 
 __all__ = [
-    "Case", "Evaluator", "assert_close", "cases", "check_gradient", "concrete_shape", "constant", "defined_values",
-    "evaluate_attrs", "graph", "input_value", "sampled_ops", "symbolic", "total", "typed",
+    "Case", "Evaluator", "assert_close", "cases", "check_gradient", "concrete_shape", "constant",
+    "defined_values", "graph", "input_value", "sampled_ops", "symbolic", "total", "typed",
 ]

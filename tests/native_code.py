@@ -42,10 +42,7 @@ def with_pool(text: str) -> Image:
 
 def buffer(index: int, to: str) -> str:
     """IR that loads the address of one of an entry point's buffers."""
-    return (
-        f"  %{to}.p = getelementptr ptr, ptr %buffers, i64 {index}\n"
-        f"  %{to} = load ptr, ptr %{to}.p\n"
-    )
+    return f"  %{to}.p = getelementptr ptr, ptr %buffers, i64 {index}\n  %{to} = load ptr, ptr %{to}.p\n"
 
 
 ENTRY = "(ptr %buffers, ptr %dims, ptr %arena, ptr %context)"

@@ -199,7 +199,7 @@ def test_refusals():
 
 def test_disconnected_values_can_get_zeros():
     x, other = input_value("x", (3,)), input_value("other", (symbol("N"), 2), "float32")
-    g, zeros = gradients(total(x), [x, other], on_disconnected="zero")
+    _, zeros = gradients(total(x), [x, other], on_disconnected="zero")
     assert zeros.tensor == other.tensor and zeros.op.name == "full" and zeros.attrs["value"] == 0
 
 

@@ -7,7 +7,6 @@ import math
 import mpmath
 import numpy as np
 import pytest
-
 from graphwright.errors import CompileError
 from graphwright.ir.dtypes import DTYPES, DType, float32, float64, int64
 from graphwright.ir.loops import Buffer, Const, For, If, Kernel, Let, Load, Reduce, Scalar, Store, Temp, walk
@@ -38,7 +37,8 @@ def fma64(a, b, c):
     p, e = two_product(a, b)
     s = p + c
     t = s - p
-    exact = s + (((p - (s - t)) + (c - t)) + e)
+    rest = ((p - (s - t)) + (c - t)) + e
+    exact = np.where(rest == 0, s, s + rest)  # keeps -0
     return np.where(np.isfinite(exact), exact, a * b + c)
 
 
@@ -132,8 +132,8 @@ MP_REFERENCE = {
 
 
 def reference32(op, args):
-    wide = [a.astype(np.float64) for a in args]
     with np.errstate(all="ignore"):
+        wide = [a.astype(np.float64) for a in args]
         return FLOAT64_REFERENCE.get(op, SCALARS[op].reference)(*wide)
 
 
@@ -147,8 +147,8 @@ def errors32(op, args, got):
             unit = np.spacing(np.maximum(np.abs(rounded), np.maximum(np.abs(args[0]), np.abs(args[1]))))
         error = np.abs(got.astype(np.float64) - want) / unit
     same = (rounded == got) | (np.isnan(rounded) & np.isnan(got))
-    error = np.where(same, np.where(np.isfinite(rounded), error, 0), np.where(np.isnan(error), INF, error))
-    return np.where(same & ~np.isfinite(error), 0, error)
+    error = np.where(same & ~np.isfinite(rounded), 0, error)
+    return np.where(np.isnan(error), INF, error)
 
 
 def mp_error(op, args, got):
@@ -162,3 +162,233 @@ def mp_error(op, args, got):
         if not math.isfinite(unit):
             return 0.0 if got == float(want) else INF
         return float(abs(mpmath.mpf(float(got)) - want) / unit)
+
+
+# --- accuracy and special values -----------------------------------------------------------------
+
+EXPANDED = [name for name, op in SCALARS.items() if not op.machine]
+FLOATS = pytest.mark.parametrize("dtype", [float32, float64], ids=str)
+
+
+def test_every_op_that_is_not_machine_has_a_bound():
+    assert {op for op, _ in ULP} == set(EXPANDED) - {"ipow"}
+    assert {dtype for _, dtype in ULP} == {"float32", "float64"}
+    assert set(RANGES) | {"fmod", "nextafter", "ipow"} == set(EXPANDED)
+
+
+@pytest.mark.parametrize("op", RANGES)
+def test_float32_error(op):
+    args = points(op, float32, 20_000)
+    errors = errors32(op, args, run(op, float32, *args))
+    worst = int(np.argmax(errors))
+    assert errors[worst] <= ULP[op, "float32"], (op, [a[worst] for a in args])
+
+
+@pytest.mark.parametrize("op", RANGES)
+def test_float64_error(op):
+    args = points(op, float64, 120)
+    got = run(op, float64, *args)
+    finite = np.isfinite(got) & np.all(np.isfinite(args), axis=0)
+    assert finite.any()
+    errors = {int(i): mp_error(op, [a[i] for a in args], got[i]) for i in np.nonzero(finite)[0]}
+    worst = max(errors, key=lambda i: errors[i])
+    assert errors[worst] <= ULP[op, "float64"], (op, [a[worst] for a in args])
+
+
+def assert_same_kind(name, args, got, want):
+    """Equal NaNs, infinities and signed zeros; other values about equal."""
+    exact = (want == 0) | ~np.isfinite(want)
+    same = np.where(np.isnan(want), np.isnan(got), (got == want) & (np.signbit(got) == np.signbit(want)))
+    with np.errstate(all="ignore"):
+        close = np.abs(got - want) <= 1e-6 * np.abs(want)
+    wrong = np.nonzero(~np.where(exact, same, close))[0]
+    assert not len(wrong), [(name, *(a[i] for a in args), got[i], want[i]) for i in wrong[:5]]
+
+
+@FLOATS
+@pytest.mark.parametrize("op", [op for op in EXPANDED if op != "ipow"])
+def test_special_values_are_those_of_numpy(op, dtype):
+    info = np.finfo(dtype.numpy)
+    values = np.concatenate([SPECIAL, [info.max, -info.max, info.tiny, -info.tiny, 1.5, 800.0, -800.0, 1e5 + 1]])
+    if op in ("fmod", "nextafter", "sin", "cos", "tan"):  # huge angles and quotients are out of bounds
+        values = np.concatenate([SPECIAL, [info.tiny, -info.tiny, 1.5, -2.5, 1e5 + 1]])
+    values = values.astype(dtype.numpy)
+    args = [values] if SCALARS[op].arity == 1 else [a.ravel() for a in np.meshgrid(values, values)]
+    if op == "fmod":
+        args = [a[~(np.abs(args[1]) < 1e-30) | (args[1] == 0)] for a in args]
+    with np.errstate(all="ignore"):
+        want = np.asarray(SCALARS[op].reference(*args)).astype(dtype.numpy)
+    assert_same_kind(op, args, run(op, dtype, *args), want)
+
+
+@FLOATS
+def test_exponentials_overflow_and_underflow_where_numpy_does(dtype):
+    largest, smallest = {
+        float32: (np.float32(88.72283), np.float32(-103.9720)),
+        float64: (np.float64(709.782712893384), np.float64(-745.1332191019411)),
+    }[dtype]
+    beyond = largest + 2 * np.spacing(largest)
+    got = run("exp", dtype, [largest, beyond, smallest, smallest * 1.001])
+    assert np.isfinite(got[0]) and got[1] == INF and got[3] == 0
+    assert got[2] == np.finfo(dtype.numpy).smallest_subnormal
+    tiny = run("exp", dtype, [smallest * 0.98])[0]
+    assert 0 < tiny < np.finfo(dtype.numpy).tiny
+    np.testing.assert_allclose(run("sigmoid", dtype, [smallest * 0.98])[0], tiny)
+
+
+@FLOATS
+def test_exact_values(dtype):
+    top, bottom = (128, -149) if dtype == float32 else (1024, -1074)
+    whole = np.arange(bottom, top)
+    powers = np.ldexp(dtype.numpy.type(1), whole)
+    np.testing.assert_array_equal(run("exp2", dtype, whole), powers)
+    np.testing.assert_array_equal(run("log2", dtype, powers), whole)
+    np.testing.assert_array_equal(run("pow", dtype, np.full(whole.shape, 2.0), whole), powers)
+    np.testing.assert_array_equal(run("log10", dtype, 10.0 ** np.arange(10)), np.arange(10))
+    assert run("exp", dtype, [0.0]) == 1 and run("cos", dtype, [0.0]) == 1 and run("log", dtype, [1.0]) == 0
+    for op in ("tanh", "erf"):
+        far = np.linspace(0, 30, 100_000)
+        got = run(op, dtype, far)
+        assert got.max() == 1 and (got[far > 20] == 1).all()
+        np.testing.assert_array_equal(run(op, dtype, -far), -got)
+    np.testing.assert_array_equal(run("sigmoid", dtype, [-800.0, 0.0, 800.0]), [0, 0.5, 1])
+    np.testing.assert_array_equal(run("softplus", dtype, [-800.0, 1e4, -INF, INF]), [0, 1e4, 0, INF])
+
+
+@FLOATS
+@pytest.mark.parametrize("op", ["expm1", "log1p", "sin", "tan", "asin", "atan", "sinh", "tanh", "asinh", "atanh"])
+def test_tiny_arguments_are_their_own_value(op, dtype):
+    info = np.finfo(dtype.numpy)
+    x = np.array([info.smallest_subnormal, info.smallest_subnormal * 7, info.tiny, info.tiny * 1.5])
+    np.testing.assert_array_equal(run(op, dtype, np.concatenate([x, -x])), np.concatenate([x, -x]))
+
+
+def test_angles_near_multiples_of_half_pi():
+    n = np.concatenate([np.arange(-40, 41), RNG.integers(-600_000, 600_000, 100)])
+    x = n * (math.pi / 2)
+    for op in ("sin", "cos", "tan"):
+        for xi, got in zip(x, run(op, float64, x), strict=True):
+            assert mp_error(op, [xi], got) <= ULP[op, "float64"], (op, xi)
+    narrow = x.astype(np.float32)
+    for op in ("sin", "cos"):
+        assert errors32(op, [narrow], run(op, float32, narrow)).max() <= ULP[op, "float32"]
+
+
+@FLOATS
+def test_huge_angles_stay_in_range(dtype):
+    x = random_floats(dtype, 20_000)
+    x = x[np.isfinite(x)]
+    for op in ("sin", "cos"):
+        assert (np.abs(run(op, dtype, x)) <= 1).all()
+
+
+@FLOATS
+def test_nextafter_and_fmod_are_exact(dtype):
+    x, y = random_floats(dtype, 20_000), random_floats(dtype, 20_000)
+    with np.errstate(all="ignore"):
+        np.testing.assert_array_equal(run("nextafter", dtype, x, y), np.nextafter(x, y))
+        near = np.isfinite(x) & np.isfinite(y)
+        if dtype == float64:  # the stated bound, and what fma64 can do
+            near &= (np.abs(x / y) < 2.0**199) & (np.abs(x) < 1e290)
+        x, y = x[near], y[near]
+        small = RNG.integers(-9, 9, (2, 5000)).astype(dtype.numpy) / 2
+        x, y = np.concatenate([x, small[0]]), np.concatenate([y, small[1]])
+        np.testing.assert_array_equal(run("fmod", dtype, x, y), np.remainder(x, y))
+    assert len(x) > 10_000
+
+
+@pytest.mark.parametrize("dtype", [d for d in DTYPES.values() if d.is_integer], ids=str)
+def test_integer_power_wraps(dtype):
+    info = np.iinfo(dtype.numpy)
+    base = [0, 1, 2, 3, 7, 10, info.max, info.max - 1, info.min, info.min + 1]
+    base = np.array(base + ([-1, -2, -3] if dtype.is_signed else []), dtype.numpy)
+    exponent = np.array([0, 1, 2, 3, 5, 31, 64, 100, info.max], dtype.numpy)
+    x, n = (a.ravel() for a in np.meshgrid(base, exponent))
+    modulus = 2**dtype.bits
+    want = np.array([pow(int(a), int(b), modulus) for a, b in zip(x, n, strict=True)], np.uint64).astype(dtype.numpy)
+    np.testing.assert_array_equal(run("ipow", dtype, x, n), want)
+    if dtype.is_signed:
+        negative = run("ipow", dtype, [1, -1, -1, 2, -2, 0], [-3, -3, -2, -1, -1, -1])
+        np.testing.assert_array_equal(negative, [1, -1, 1, 0, 0, 0])
+
+
+@pytest.mark.parametrize("exponent", [-1, 0, 1, 2, 5, 10])
+def test_integer_power_of_a_literal(exponent):
+    expr = expand_expr(apply("ipow", Temp(X, int64), const(exponent, int64)))
+    got = evaluate(expr, {X: np.array([-2, -1, 1, 2, 3])})
+    want = [1 if exponent == 0 else int(float(x) ** exponent) for x in (-2, -1, 1, 2, 3)]
+    np.testing.assert_array_equal(np.broadcast_to(got, 5), want)
+    if exponent >= 0:
+        assert sum(1 for e in walk(expr) if isinstance(e, Scalar)) <= 4
+
+
+# --- structure -----------------------------------------------------------------------------------
+
+
+def size(expr):
+    return sum(1 for _ in walk(expr))
+
+
+def test_shared_subtrees_stay_shared():
+    x = Temp(X, float32)
+    one = size(expand_expr(apply("exp", x)))
+    e = x
+    for _ in range(40):  # a tree of 2**40 nodes
+        e = apply("mul", apply("exp", e), e)
+    assert size(expand_expr(e)) <= 40 * (one + 1)
+
+
+def test_equal_calls_are_expanded_once():
+    a, b = (apply("tanh", apply("add", Temp(X, float32), const(1, float32))) for _ in range(2))
+    expanded = expand_expr(apply("mul", a, b))
+    assert expanded.args[0] is expanded.args[1]
+
+
+def test_a_deep_chain_does_not_recurse_when_hashed():
+    e = Temp(X, float64)
+    for _ in range(60):
+        e = apply("pow", e, e)
+    expanded = expand_expr(e)
+    assert isinstance(hash(expanded), int) and size(expanded) > 5000
+
+
+def test_an_expression_of_machine_ops_is_itself():
+    e = apply("add", apply("mul", Temp(X, float32), Temp(Y, float32)), const(1, float32))
+    assert expand_expr(e) is e
+
+
+def test_an_op_without_expansion_is_refused():
+    with pytest.raises(CompileError, match="exp has no expansion for int64"):
+        expand_expr(apply("exp", Temp(X, int64)))
+
+
+def buffer(name, dtype=float32):
+    return Buffer(name, dtype, (8,))
+
+
+def test_a_kernel_is_expanded_everywhere():
+    x, y = buffer("x"), buffer("y")
+    i = Temp("i", int64)
+    load = Load(x, (i,), guard=apply("gt", apply("exp", Temp("t", float32)), const(1, float32)))
+    total = Reduce("add", (("k", 8),), apply("tanh", Load(x, (Temp("k", int64),))), float32)
+    body = (
+        For("i", 8, (
+            Let("t", apply("log", total)),
+            If(apply("lt", apply("sin", Temp("t", float32)), const(0, float32)), (Store(y, (i,), load),)),
+            Store(y, (apply("ipow", i, const(2, int64)),), apply("erf", load), "add"),
+        )),
+    )  # fmt: skip
+    kernel = Kernel("k", (x,), (y,), body)
+    expanded = expand_math(kernel)
+    loop = expanded.body[0]
+    let, branch, store = loop.body
+    for e in (let.value, branch.condition, branch.then[0].value, store.value, *store.indices):
+        assert all(SCALARS[s.op].machine for s in walk(e) if isinstance(s, Scalar))
+    assert isinstance(next(e for e in walk(let.value) if isinstance(e, Reduce)), Reduce)
+    assert store.combiner == "add" and (expanded.name, expanded.inputs, expanded.outputs) == ("k", (x,), (y,))
+
+
+def test_a_kernel_without_math_is_itself():
+    x, y, i = buffer("x"), buffer("y"), Temp("i", int64)
+    kernel = Kernel("k", (x,), (y,), (For("i", 8, (Store(y, (i,), apply("abs", Load(x, (i,)))),)),))
+    assert expand_math(kernel) is kernel

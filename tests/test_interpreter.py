@@ -46,7 +46,9 @@ def test_contradicting_shapes(types, shapes, words):
 
 
 def test_states_and_updates():
-    x, w = input_value("x", (N,)), make(OPS["state"], (), {"name": "w", "shape": (N,), "dtype": as_dtype("float64")})
+    x, w = input_value("x", (N,)), make(
+        OPS["state"], (), {"name": "w", "shape": (N,), "dtype": as_dtype("float64")}
+    )
     still = make(OPS["state"], (), {"name": "s", "shape": (), "dtype": as_dtype("int64")})
     g = graph([x], [total(x * w)], states=(w, still), updates=((w, w - x),))
     outputs, states = interpret(g, [[1.0, 2.0]], [np.array([3.0, 4.0]), 5])

@@ -126,7 +126,10 @@ def test_undefined_symbols_are_named() -> None:
         ("@g = global i64 5\ndefine i64 @f() { %v = load i64, ptr @g\n ret i64 %v }", "writable data"),
         ("@g = global i64 0\ndefine i64 @f() { %v = load i64, ptr @g\n ret i64 %v }", "writable data"),
         (POINTERS, "writable data"),  # absolute addresses go to .data.rel.ro
-        ("@t = thread_local global i64 1\ndefine i64 @f() { %v = load i64, ptr @t\n ret i64 %v }", "writable"),
+        (
+            "@t = thread_local global i64 1\ndefine i64 @f() { %v = load i64, ptr @t\n ret i64 %v }",
+            "writable",
+        ),
     ],
 )
 def test_what_needs_a_loader_is_refused(text: str, message: str) -> None:
@@ -215,7 +218,9 @@ def test_aarch64_calls_and_table_of_addresses() -> None:
     image = link(compile_ir(SWITCH, "aarch64-unknown-linux-gnu", 0))
     shared = image.entries["shared"]
     calls = [
-        4 * i + 4 * sign(w & 0x3FFFFFF, 26) for i, w in enumerate(words(image)) if w & 0xFC000000 == 0x94000000
+        4 * i + 4 * sign(w & 0x3FFFFFF, 26)
+        for i, w in enumerate(words(image))
+        if w & 0xFC000000 == 0x94000000
     ]
     assert shared in calls
     assert shared in adrp_targets(image)  # LDR of a table's entry became ADD

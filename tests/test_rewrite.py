@@ -13,7 +13,7 @@ from graphwright.ir.interpreter import evaluate_values
 from graphwright.ir.ops import OPS
 from graphwright.passes.canonicalize import CANONICALIZE
 from graphwright.passes.fold import FOLD
-from graphwright.passes.rewrite import Rule, RuleSet, RewriteStats, counting, rewrite, rewrite_values, rules
+from graphwright.passes.rewrite import RewriteStats, Rule, RuleSet, counting, rewrite, rewrite_values, rules
 from graphwright.passes.simplify import SIMPLIFY
 from graphwright.passes.stabilize import STABILIZE
 
@@ -27,6 +27,10 @@ def arg(name="x", shape=(3,), dtype=f32):
 def evaluate(root, inputs):
     """The value of `root`, given arrays for the inputs."""
     return evaluate_values([root], inputs, {})[0]
+
+
+def minus_minus(x):
+    return OPS["neg"](OPS["neg"](x))
 
 
 def graph_of(*roots, name="f"):
@@ -158,7 +162,7 @@ def test_rewriting_goes_on_until_no_rule_fires():
     x = arg()
     value = x
     for _ in range(7):
-        value = -(-(value * 1))
+        value = minus_minus(value * 1)
     assert only(value, SIMPLIFY + CANONICALIZE) is x
 
 
@@ -174,16 +178,16 @@ def test_time_is_linear_in_shared_graphs():
     for _ in range(60):  # 2**60 paths
         value = value + value * 1
     stats = RewriteStats()
-    new = rewrite_values([value], SIMPLIFY, stats=stats)[0]
+    new = rewrite_values([value], CANONICALIZE, stats=stats)[0]
     assert stats.fired["x * 1 -> x"] == 60
     assert len(topological([new])) == 61 and x in topological([new])
 
 
 def test_kept_values_are_opaque():
     x = arg()
-    kept = -(-x)
-    assert rewrite_values([-(-kept)], CANONICALIZE, keep=[kept])[0] is kept
-    assert rewrite_values([-(-kept)], CANONICALIZE)[0] is x
+    kept = minus_minus(x)
+    assert rewrite_values([minus_minus(kept)], CANONICALIZE, keep=[kept])[0] is kept
+    assert rewrite_values([minus_minus(kept)], CANONICALIZE)[0] is x
 
 
 def test_new_values_take_the_source_line_of_the_old():
@@ -196,7 +200,7 @@ def test_new_values_take_the_source_line_of_the_old():
 
 def test_firings_are_counted_per_rule():
     x = arg()
-    g = graph_of(-(-x) + (-(-OPS["exp"](x))), x * 1)
+    g = graph_of(minus_minus(x) + minus_minus(OPS["exp"](x)), x * 1)
     stats = RewriteStats()
     rewrite(g, SIMPLIFY + CANONICALIZE, stats)
     assert stats.fired["neg(neg(x)) -> x"] == 2
@@ -238,7 +242,7 @@ def test_a_rule_that_changes_the_type_is_refused():
 
 def test_names_follow_their_values():
     x = arg()
-    root = -(-OPS["exp"](x))
+    root = minus_minus(OPS["exp"](x))
     g = Graph("f", (x,), (), (root,), (), {root: "y"})
     new = rewrite(g, CANONICALIZE)
     assert new.names == {OPS["exp"](x): "y"}
@@ -273,7 +277,7 @@ def operand_choices(name, shapes):
 def instances(row, limit=12):
     """Left and right sides of a row on operands to which it applies."""
     names = (*row.values, *row.attributes)
-    shapes = ((2, 5), (2,)) if len(row.values) < 3 or row.attributes else ((2, 5),)
+    shapes = ((2, 5), (2,)) if len(row.values) < 3 else ((2, 5),)
     pools = [list(operand_choices(n, shapes)) for n in row.values]
     pools += [ATTRIBUTES[n] for n in row.attributes]
     count = 0

@@ -49,7 +49,8 @@ func @f(%x: f32[N], %"a b": bool[N]) -> (f32[N]) {
 
 KERNEL = """\
 graphwright.loops v1
-kernel @everything(in %x: f32[N, 8], in %k: i64[N], out %y: f32[N, 8], out %z: f64[]) symbols(M, N) inplace(%y = %x) {
+kernel @all(in %x: f32[N, 8], in %k: i64[N], out %y: f32[N, 8], out %z: f64[]) symbols(M, N) \
+inplace(%y = %x) {
   note "fused: saves 64*N bytes"
   alloc %acc: f32[6, 16] register
   parallel i = 0..N {
@@ -192,8 +193,20 @@ def test_paths_are_reduced_to_their_last_part():
 
 n, m = symbol("N"), symbol("M")
 DIMS = [
-    7, n, 2 * n + 1, n * m - 3, floordiv(n, 2), floordiv(n, 2) * 4 + 1, mod(n + m, 8), dim_max(n, m), n * n * m,
-    floordiv(n, 2 * m), floordiv(floordiv(n + 1, 2) + m, 3), dim_min(8, n - 8 * m), mod(n, m * floordiv(n, 3)), -n + m,
+    7,
+    n,
+    2 * n + 1,
+    n * m - 3,
+    floordiv(n, 2),
+    floordiv(n, 2) * 4 + 1,
+    mod(n + m, 8),
+    dim_max(n, m),
+    n * n * m,
+    floordiv(n, 2 * m),
+    floordiv(floordiv(n + 1, 2) + m, 3),
+    dim_min(8, n - 8 * m),
+    mod(n, m * floordiv(n, 3)),
+    -n + m,
 ]
 
 
@@ -204,7 +217,9 @@ def test_dims_round_trip_in_types_and_attributes(dim):
     graph = Graph("f", (x,), (), (flat,))
     again = parse_graph(print_graph(graph))
     assert again.inputs[0].shape == (dim, n)
-    kernel = Kernel("k", (), (Buffer("y", int64, ()),), (Store(Buffer("y", int64, ()), (), Index(dim)),), ("M", "N"))
+    kernel = Kernel(
+        "k", (), (Buffer("y", int64, ()),), (Store(Buffer("y", int64, ()), (), Index(dim)),), ("M", "N")
+    )
     assert parse_kernel(print_kernel(kernel)).body[0].value == Index(dim)
 
 
@@ -241,7 +256,13 @@ def test_a_wrong_graph_is_refused_at_its_place(body, message):
 
 
 def test_the_version_line_is_required():
-    for text in ("", "// only a comment\n", GRAPH.replace("v1", "v2", 1), KERNEL, "func @f() -> () {\n  return\n}"):
+    for text in (
+        "",
+        "// only a comment\n",
+        GRAPH.replace("v1", "v2", 1),
+        KERNEL,
+        "func @f() -> () {\n  return\n}",
+    ):
         with pytest.raises(ParseError, match="version line"):
             parse_graph(text)
 
@@ -306,8 +327,10 @@ EXPRESSIONS = [
     (Index(i, int32), "index<i32>(i)"),
     (Load(X, LOAD.indices, apply("ge", Index(i), Index(1))), "load %x[i, j] if i >= 1"),
     (mul(Load(X, LOAD.indices, FLAG), A), "(load %x[i, j] if flag) * a"),
-    (mul(A, Reduce("add", (("k", 8),), Load(X, (Index(i), Index(symbol("k")))), float32)),
-     "a * (reduce(add, k = 0..8) load %x[i, k])"),
+    (
+        mul(A, Reduce("add", (("k", 8),), Load(X, (Index(i), Index(symbol("k")))), float32)),
+        "a * (reduce(add, k = 0..8) load %x[i, k])",
+    ),
     (Reduce("argmax", (("k", 8), ("l", n)), A, int64), "reduce(argmax, k = 0..8, l = 0..N) a"),
     (Reduce("add", (), A, float32), "reduce(add) a"),
     (apply("fma", A, B, mul(A, B)), "fma(a, b, a * b)"),
@@ -470,7 +493,10 @@ def test_verify_graph_looks_into_regions():
         (Store(Buffer("y", float32, (n, 2)), (Index(0), Index(0)), Const(1.0, float32)), "is accessed as"),
         (Store(Y, (Index(0),), A), "a is not bound here"),
         (Store(Y, (Index(0),), apply("add", Const(1.0, float32), Const(1, int64))), "add joins f32 and i64"),
-        (Store(Y, (Index(0),), Scalar("lt", (Const(1.0, float32),) * 2, float32)), "lt of f32 is bool, not f32"),
+        (
+            Store(Y, (Index(0),), Scalar("lt", (Const(1.0, float32),) * 2, float32)),
+            "lt of f32 is bool, not f32",
+        ),
         (Store(Y, (Index(0),), Scalar("nothing", (), float32)), "no scalar op nothing"),
         (Store(Y, (Index(0),), Const(1.0, float32), "sub"), "unknown combiner"),
         (Store(Y, (Index(0),), Load(X, (Index(0), Index(0)), Index(1))), "the guard 1 is i64"),
@@ -512,7 +538,11 @@ kernel @k(out %y: f32[N]) {
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("call @double(%x) -> (%tmp.0)", "call @double(%out.0) -> (%tmp.0)", "reads %out.0 before it is written"),
+        (
+            "call @double(%x) -> (%tmp.0)",
+            "call @double(%out.0) -> (%tmp.0)",
+            "reads %out.0 before it is written",
+        ),
         ("call @double(%tmp.0) -> (%out.0)", "call @double(%tmp.0) -> (%tmp.0)", "%out.0 is never written"),
         ("call @double(%tmp.0) -> (%out.0)", "call @double(%tmp.0) -> (%x)", "writes %x, which is an input"),
         ("call @double(%x) ", "call @double(%W) ", r"%W is f32\[8\], %in0 is f32\[N, 8\]"),
@@ -563,15 +593,19 @@ def test_live_buffers_must_not_overlap():
 
 # --- hostile texts -------------------------------------------------------------------------------
 
-PIECES = st.sampled_from(
-    "graphwright.graph v1\n|func|@f|kernel|program|(|)|{|}|[|]|%x|%0|:|f32|[N]|->|=|,|exp|add|dot|full|constant|dense|<|>|"
-    "0|1.5|-|//|%|**|max|\n|\"a|\"|\\|loc|reduce|load|store|if|else|let|for|i|..|in|out|return|update|$0|fusion|where|{axes = (0)}|9e999".split("|")
-)
+WORDS = """\
+graphwright.graph func kernel program ( ) { } [ ] @f %x %0 : f32 [N] -> = , exp add dot full constant
+dense < > 0 1.5 - // % ** max "a " \\ | loc reduce load store if else let for i .. in out return update $0
+fusion where {axes=(0)} 9e999
+"""
+PIECES = st.sampled_from([*WORDS.split(), " ", "\n"])
 READERS = [(parse_graph, GRAPH), (parse_graph, FUSED), (parse_kernel, KERNEL), (parse_program, PROGRAM)]
 
 
 @settings(max_examples=150, deadline=None)
-@given(which=st.integers(0, 3), cuts=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 9), PIECES), max_size=6))
+@given(
+    which=st.integers(0, 3), cuts=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 9), PIECES), max_size=6)
+)
 def test_mutilated_texts_raise_only_parse_errors(which, cuts):
     read, text = READERS[which]
     head = text.index("\n") + 1

@@ -98,31 +98,21 @@ class _Emitter:
         var, lanes = f.vector or ("", 1)
         unrolled: dict[str, Dim] = {v: x for v, x in f.vars.items() if isinstance(x, int) and v != var}
         offset = substitute(offset, unrolled)
-        stride: Dim | None = 0
-        if lanes > 1:
-            stride = coefficient(offset, var)
-            base = f.vars[var]
-            if isinstance(base, int):  # the loop is unrolled: lanes count from a known start
-                offset = substitute(offset, {var: base})
-                if stride not in (0, 1):
-                    return self._pointer(memory.pointer, element, self._lane_offsets(offset, stride, lanes)), False
+        stride = coefficient(offset, var) if lanes > 1 else 0
+        if stride not in (0, 1):
+            return self._pointer(memory.pointer, element, f.dim(offset, lanes)), False
+        base = f.vars[var] if lanes > 1 else None
+        if isinstance(base, int):  # the loop is unrolled: lanes count from a known start
+            offset = substitute(offset, {var: base})
         if memory.lanes > 1:
             offset, stride = offset * memory.lanes, 1
-        if stride in (0, 1):
-            constant = dict(offset.terms).get((), 0) if isinstance(offset, Poly) else offset
-            pointer = memory.pointer
-            if isinstance(offset, Poly):
-                pointer = f.assign(f"getelementptr inbounds {element}, ptr {pointer}, {f.dim(offset - constant)}")
-            if constant:
-                pointer = f.assign(f"getelementptr inbounds {element}, ptr {pointer}, i64 {constant}")
-            return Val(f"ptr {pointer}", int64), stride == 1
-        return self._pointer(memory.pointer, element, f.dim(offset, self.lanes)), False
-
-    def _lane_offsets(self, offset: Dim, stride: Dim | None, lanes: int) -> Val:
-        if stride is None:
-            raise CompileError(f"kernel {self.kernel.name}: an unrolled vector loop over a non-linear index")
-        steps = emit_scalar(self.f, "mul", [lane_numbers(lanes), self.f.dim(stride)], int64)
-        return emit_scalar(self.f, "add", [steps, self.f.dim(offset)], int64)
+        constant = dict(offset.terms).get((), 0) if isinstance(offset, Poly) else offset
+        pointer = memory.pointer
+        if isinstance(offset, Poly):
+            pointer = f.assign(f"getelementptr inbounds {element}, ptr {pointer}, {f.dim(offset - constant)}")
+        if constant:
+            pointer = f.assign(f"getelementptr inbounds {element}, ptr {pointer}, i64 {constant}")
+        return Val(f"ptr {pointer}", int64), stride == 1
 
     def _mask_with(self, guard: Val | None) -> Val | None:
         if guard is None or self.mask is None:

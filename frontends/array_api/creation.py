@@ -202,6 +202,7 @@ def one_hot(x: ArrayLike, num_classes: int, dtype: object = int64) -> Tensor:
     x = asarray(x)
     if not x.dtype.is_integer:
         fail("one_hot", DTypeError, f"needs integers, got {x.dtype!r}", [x], "cast with astype")
+    x = asarray(x, int64) if x.dtype.bits < 32 else x  # all positions must fit the dtype
     shape = (*x.shape, as_dim(num_classes, "one_hot"))
     spread = apply("broadcast", x, shape=shape, dims=tuple(range(x.ndim)))
     return astype_bool(spread == iota(shape, x.ndim, x.dtype), as_dtype(dtype))

@@ -133,6 +133,7 @@ def _class_axis(scores: Tensor) -> int:
 def _at_labels(labels: Tensor, scores: Tensor) -> Tensor:
     """Where the class of a score is the label (clamped into the classes)."""
     axis = _class_axis(scores)
+    labels = asarray(labels, "int64") if labels.dtype.bits < 32 else labels  # all positions must fit the dtype
     label = spread(clip(labels, 0, scores.shape[axis] - 1), scores, (axis,))
     return iota(scores.shape, axis, labels.dtype) == label
 

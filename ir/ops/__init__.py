@@ -4,5 +4,6 @@ from ..op import OPS
 from . import conv, elementwise, indexing, leaf, linalg, movement, reduction, structure, window
 
 __all__ = [
-    "OPS", "conv", "elementwise", "indexing", "leaf", "linalg", "movement", "reduction", "structure", "window",
+    "OPS", "conv", "elementwise", "indexing", "leaf", "linalg", "movement", "reduction", "structure",
+    "window",
 ]

@@ -71,7 +71,7 @@ take: Op = register(Op(
     "take", "map", _infer_take, _take, _define_take, arity=2, random_access=(0,), cost=3,
     vjp=lambda g, y, x, i, axis: (scatter_add(i, g, axis=axis, size=x.tensor.shape[axis]), None),
     attrs={"axis": REQUIRED}, samples=_samples_take,
-    doc="Elements of an axis at given indices; negative ones count from the end, those out of range are clamped.",
+    doc="Elements of an axis at given indices: negative ones count from the end, then all are clamped.",
 ))
 
 

@@ -29,14 +29,16 @@ def _no_reference(**_: Any) -> Any:
 
 _DECLARED = {"name": REQUIRED, "shape": REQUIRED, "dtype": REQUIRED}
 
-input_ = register(Op("input", "leaf", _declared, _no_reference, attrs=_DECLARED, doc="An argument."))
-state = register(Op("state", "leaf", _declared, _no_reference, attrs=_DECLARED, doc="The value of a variable."))
+input_ = register(Op("input", "leaf", _declared, _no_reference, attrs=_DECLARED, arity=0, doc="An argument."))
+state = register(Op(
+    "state", "leaf", _declared, _no_reference, attrs=_DECLARED, arity=0, doc="The value of a variable.",
+))
 
 constant = register(Op(
     "constant", "leaf",
     infer=lambda t: TensorType(as_dtype(t["value"].array.dtype), t["value"].array.shape),
     reference=lambda value: value.array,
-    attrs={"value": REQUIRED},
+    attrs={"value": REQUIRED}, arity=0,
     doc="A literal array.",
 ))
 
@@ -47,8 +49,10 @@ full = register(Op(
     define=lambda d: const(d["value"], d.out.dtype),
     vjp=ZERO_GRADIENT,
     attrs={"shape": REQUIRED, "value": REQUIRED, "dtype": REQUIRED},
-    cost=0,
-    samples=lambda: [Sample((), {"shape": s, "value": 2, "dtype": as_dtype("float32")}) for s in ((), (3,), (2, 0))],
+    cost=0, arity=0,
+    samples=lambda: [
+        Sample((), {"shape": s, "value": 2, "dtype": as_dtype("float32")}) for s in ((), (3,), (2, 0))
+    ],
     doc="A tensor of one repeated value.",
 ))
 
@@ -69,7 +73,7 @@ iota = register(Op(
     define=_define_iota,
     vjp=ZERO_GRADIENT,
     attrs={"shape": REQUIRED, "axis": 0, "dtype": REQUIRED},
-    cost=0,
+    cost=0, arity=0,
     samples=lambda: [Sample((), {"shape": (3, 4), "axis": a, "dtype": as_dtype("int64")}) for a in (0, 1)],
     doc="The position along one axis.",
 ))
@@ -81,7 +85,7 @@ dim = register(Op(
     define=lambda d: cast(Index(d["value"]), d.out.dtype),
     vjp=ZERO_GRADIENT,
     attrs={"value": REQUIRED, "dtype": REQUIRED},
-    cost=0,
+    cost=0, arity=0,
     samples=lambda: [Sample((), {"value": 7, "dtype": as_dtype(t)}) for t in ("float32", "int64")],
     doc="A dimension as a number.",
 ))

@@ -33,7 +33,7 @@ def _infer_dot(t: Typing) -> Type:
         if not equal(a.shape[p], b.shape[q]):
             t.fail(
                 ShapeError,
-                f"axis {p} of the left operand ({a.shape[p]}) and axis {q} of the right ({b.shape[q]}) differ",
+                f"axis {p} of the left operand ({a.shape[p]}) and {q} of the right ({b.shape[q]}) differ",
                 "the contracted and the batch dimensions must be equal",
             )
     kept = [a.shape[k] for k in batch[0]]
@@ -70,7 +70,9 @@ def _define_dot(d: Definition, left: Read, right: Read) -> Expr:
     return Reduce("add", tuple(d.axes), product, d.out.dtype)
 
 
-def _vjp_dot(ct: Value, out: Value, a: Value, b: Value, contract: Axes, batch: Axes) -> tuple[Value, Value]:
+def _vjp_dot(
+    ct: Value, out: Value, a: Value, b: Value, contract: Axes, batch: Axes
+) -> tuple[Value, Value]:
     nb = len(batch[0])
     free_a = _free(a.tensor.rank, contract[0], batch[0])
     free_b = _free(b.tensor.rank, contract[1], batch[1])
@@ -100,7 +102,10 @@ def _arrange(x: Value, axes: list[int]) -> Value:
 
 def _samples_dot() -> list[Sample]:
     rng = np.random.default_rng(0)
-    x = lambda *shape: rng.normal(size=shape)  # noqa: E731
+
+    def x(*shape: int) -> np.ndarray[Any, Any]:
+        return rng.normal(size=shape)
+
     none: Axes = ((), ())
     return [
         Sample((x(3, 5), x(5, 4)), {"contract": ((1,), (0,)), "batch": none}),
@@ -116,7 +121,7 @@ def _samples_dot() -> list[Sample]:
 
 
 dot = register(Op(
-    "dot", "contract", _infer_dot, _dot, _define_dot, vjp=_vjp_dot,
+    "dot", "contract", _infer_dot, _dot, _define_dot, vjp=_vjp_dot, arity=2,
     attrs={"contract": REQUIRED, "batch": ((), ())}, cost=2, samples=_samples_dot,
-    doc="Sum of products over the contracted axes; the result has the batch axes, then the left, then the right free axes.",
+    doc="Sum of products over the contracted axes; the result has the batch, left free and right free axes.",
 ))

@@ -171,7 +171,7 @@ def _infer_slice(t: Typing) -> Type:
             t.fail(
                 GraphError, f"step {step} of axis {k} is not positive", "reverse the axis for a negative step"
             )
-        inside = f"elements {start}, {start} + {step}, ... ({n} of them) of axis {k} must lie within its {extent}"
+        inside = f"{n} elements from {start} in steps of {step} on axis {k} must lie within its {extent}"
         t.require_at_most(0, start, inside)
         t.require_at_most(0, n, inside)
         t.require_at_most(start + dilated(n, step - 1), extent, inside)

@@ -71,15 +71,16 @@ class Window:
         """Refuse entries of wrong number or sign, and a window larger than the padded input."""
         for name in ("stride", "padding", "dilation"):
             if len(getattr(self, name)) != self.rank:
-                t.fail(ShapeError, f"{name} {getattr(self, name)} needs {self.rank} entries, one per spatial axis")
+                given = getattr(self, name)
+                t.fail(ShapeError, f"{name} {given} needs {self.rank} entries, one per spatial axis")
         if min((*self.stride, *self.dilation), default=1) < 1 or any(min(p) < 0 for p in self.padding):
             t.fail(GraphError, "stride and dilation must be positive, and padding not negative")
         for k, n in enumerate(shape):
-            padded = n + sum(self.padding[k])
+            padded, span = n + sum(self.padding[k]), self.span(k)
             t.require_at_most(1, self.kernel[k], f"kernel {self.kernel[k]} of spatial axis {k} is empty")
             t.require_at_most(
-                self.span(k), padded,
-                f"the window reaches over {self.span(k)} of spatial axis {k}, more than the padded input's {padded}",
+                span, padded,
+                f"the window reaches over {span} of spatial axis {k}, more than the padded input's {padded}",
                 "use a smaller kernel or dilation, or more padding",
             )
 
@@ -100,7 +101,8 @@ class Window:
 
     def position(self, output: Sequence[Dim], offset: Sequence[Dim]) -> list[Dim]:
         """The input position under an offset of the window at `output`."""
-        return [o * s + k * d - low for o, k, s, d, low in zip(output, offset, self.stride, self.dilation, self.low)]
+        axes = zip(output, offset, self.stride, self.dilation, self.low)
+        return [o * s + k * d - low for o, k, s, d, low in axes]
 
     def inside(self, position: Sequence[Dim], shape: Sequence[Dim]) -> list[Expr]:
         """Conditions for an input position not to be padding."""
@@ -263,7 +265,8 @@ def _define_spread(d: Definition, read: Read, read_winner: Read | None = None) -
     guard = conjunction(conditions)
     if read_winner is not None:
         winner = read_winner([*lead, *index], guard=guard)
-        guard = conjunction([*conditions, apply("eq", winner, Index(linearize(tuple(offset), window.kernel)))])
+        own_tap = Index(linearize(tuple(offset), window.kernel))
+        guard = conjunction([*conditions, apply("eq", winner, own_tap)])
     body = read([*lead, *index], guard=guard)
     return body if tiles else Reduce("add", tuple(d.axes), body, d.out.dtype)
 
@@ -304,8 +307,8 @@ def _stacked(x: Any, window: Window) -> Any:
 
 def _first_taps(window: Window, output: Sequence[Any]) -> list[Any]:
     """The offset, along each axis, of the first tap that is not padding."""
-    return [dim_max(0, ceildiv(low - o * s, d)) for o, s, d, low in zip(
-        output, window.stride, window.dilation, window.low)]
+    axes = zip(output, window.stride, window.dilation, window.low)
+    return [dim_max(0, ceildiv(low - o * s, d)) for o, s, d, low in axes]
 
 
 def _window_argmax(x: Any, **attrs: Any) -> Any:
@@ -353,8 +356,8 @@ window_max = register(Op(
     doc="Largest of each window; NaN wins.",
 ))
 window_argmax = register(Op(
-    "window_argmax", "reduce", lambda t: _infer_pool(t).with_dtype(int64), _window_argmax, _define_window_argmax,
-    vjp=ZERO_GRADIENT, attrs=_ATTRS, arity=1, samples=_samples_pool,
+    "window_argmax", "reduce", lambda t: _infer_pool(t).with_dtype(int64), _window_argmax,
+    _define_window_argmax, vjp=ZERO_GRADIENT, attrs=_ATTRS, arity=1, samples=_samples_pool,
     doc="Row-major position, in each window, of the first largest element; NaN wins, padding never does.",
 ))
 
@@ -398,7 +401,8 @@ def _define_get(d: Definition, read: Read, read_winner: Read) -> Expr:
     lead, shape = _lead(d, window), _spatial(d.types[0].shape, window)
     first = window.position(d.index[len(lead):], (0,) * window.rank)
     rest: Expr = read_winner(d.index)
-    conditions: list[Expr] = [apply("le", const(0, int64), rest), apply("lt", rest, Index(product(window.kernel)))]
+    size: Expr = Index(product(window.kernel))
+    conditions: list[Expr] = [apply("le", const(0, int64), rest), apply("lt", rest, size)]
     index: list[Dim | Expr] = []
     for k in reversed(range(window.rank)):
         size = const(evaluate(window.kernel[k], {}), int64)
