@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import DTypeError, GraphError
-from ..ir.dtypes import as_dtype
+from ..ir.broadcasting import as_value
+from ..ir.dtypes import DType, as_dtype, float32, promote
 from ..ir.graph import Value, make
 from ..ir.loops import Expr
 from ..ir.op import OPS, REQUIRED, Op, Sample, Typing, register
@@ -30,11 +31,17 @@ _VALUE_OPS = {"select": "where", "bitand": "logical_and", "bitor": "logical_or",
 _expressions: dict[str, tuple[Any, tuple[Any, ...]]] = {}  # what each op was defined as
 
 
-def _value_op(name: str, *operands: Any) -> Value:
-    return OPS[_VALUE_OPS.get(name, name)](*operands)
+def _values(dtype: DType) -> Algebra[Any]:
+    """Graph values; constants are numbers, which take the dtype of what they meet, or else `dtype`."""
+
+    def op(name: str, *operands: Any) -> Value:
+        if name == "select" and not any(isinstance(x, Value) for x in operands[1:]):
+            operands = (operands[0], *(as_value(x, dtype) for x in operands[1:]))
+        return OPS[_VALUE_OPS.get(name, name)](*operands)
+
+    return Algebra(constant=lambda c: c, apply=op)
 
 
-_VALUES: Algebra[Any] = Algebra(constant=lambda c: c, apply=_value_op)
 _ARRAYS: Algebra[Any] = Algebra(constant=lambda c: c, apply=lambda name, *args: SCALARS[name].reference(*args))
 
 
@@ -133,13 +140,13 @@ def register_expression(name: str, expr: Any, symbols: Sequence[Any]) -> Op:
     def scalar(*operands: Expr) -> Expr:
         return translate(expr, dict(zip(symbols, operands)), _numeric(operands))
 
-    @functools.lru_cache(maxsize=None)
+    @functools.cache
     def derivative(k: int) -> Any:
         return stabilized(expr.diff(symbols[k]))
 
     def vjp(ct: Value, out: Value, *operands: Value, expression: str) -> list[Value]:
         known = dict(zip(symbols, operands))
-        return [ct * translate(derivative(k), known, _VALUES) for k in range(len(symbols))]
+        return [ct * translate(derivative(k), known, _values(out.tensor.dtype)) for k in range(len(symbols))]
 
     def samples() -> Iterable[Sample]:
         rng = np.random.default_rng(0)
@@ -176,7 +183,9 @@ def from_sympy(expr: Any, values: Mapping[Any, Any]) -> Tensor:
             fail("from_sympy", GraphError, f"the symbol {s} of {expr} has no value", advice=f"add it: {{{s}: tensor}}")
     exact, real = _real(expr, order)
     known = {r: to_value(named[r.name]) for r in real}
-    return Tensor(to_value(translate(exact, known, _VALUES)))
+    dtypes = [v.tensor.dtype for v in known.values() if not v.tensor.dtype.is_bool]
+    algebra = _values(functools.reduce(promote, dtypes) if dtypes else float32)
+    return Tensor(to_value(translate(exact, known, algebra)))
 
 
 @located

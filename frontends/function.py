@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from ..errors import DimensionError, GraphError, GraphwrightError, UpdateError
@@ -24,6 +24,9 @@ TARGETS = ("cpu", "interpreter")
 
 Pairs = Mapping[Any, Any] | Iterable[tuple[Any, Any]] | None
 
+observers: list[Callable[[Function], object]] = []
+"""Called with each function that is made: so tools find the functions of a program that they run."""
+
 
 class Function:
     """A compiled function of arrays; make it with `gw.function`.
@@ -42,6 +45,8 @@ class Function:
         self.inputs = tuple(v.attrs["name"] for v in graph.inputs)
         self.graph, self.cells, self.compiled = graph, tuple(cells), compiled
         self._execute = compiled.executable
+        for observe in observers:
+            observe(self)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run it on arrays, given by position or by name.

@@ -274,14 +274,14 @@ class Tensor:
         """All axes reversed, or in the order given."""
         return self.permute_dims(*axes) if axes else self.T
 
-    def eval(self, feeds: Mapping[Tensor, object] | None = None) -> Any:
+    def eval(self, feeds: Mapping[Tensor, object] | None = None, target: str = "cpu") -> Any:
         """The value, given arrays for the placeholders it depends on.
 
         For one-off use; compile with `gw.function` what runs repeatedly.
         """
         from .function import evaluate
 
-        return evaluate(self, feeds or {})
+        return evaluate(self, feeds or {}, target)
 
 
 # --- placeholders --------------------------------------------------------------------------------

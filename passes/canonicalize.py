@@ -16,6 +16,7 @@ from itertools import pairwise
 from ..ir.broadcasting import broadcast_to, full
 from ..ir.dims import Dim, at_most, equal, product
 from ..ir.graph import Graph, Value, make, users
+from ..ir.op import Op
 from ..ir.ops import OPS
 from ..ir.types import Shape
 from .predicates import complement, compose, full_like, nonnegative, power_of_two, same_shape, splat, value_of
@@ -158,10 +159,8 @@ def _known_dim(value: Value) -> Value | None:
     return full_like(value.tensor, size) if isinstance(size, int) else None
 
 
-@CANONICALIZE.rule("", "constant op x -> x op constant")
+@CANONICALIZE.rule(lambda op: op.commutative, "constant op x -> x op constant")
 def _constant_right(value: Value) -> Value | None:
-    if not value.op.commutative or len(value.operands) != 2:
-        return None
     a, b = value.operands
     if _constness(a) <= _constness(b):
         return None
@@ -193,11 +192,14 @@ def _broadcast_to_ones(value: Value) -> Value | None:
     return None
 
 
-@CANONICALIZE.rule("", "f(broadcast(x), full, ...) -> broadcast(f(x, full, ...))")
+def is_elementwise(op: Op) -> bool:
+    """Whether each element of the result comes from the operands' elements at the same index."""
+    return op.elementwise or op.name == "cast"
+
+
+@CANONICALIZE.rule(is_elementwise, "f(broadcast(x), full, ...) -> broadcast(f(x, full, ...))")
 def _sink_broadcast(value: Value) -> Value | None:
     """The elementwise op computes one element for each that it computed before and its repetitions."""
-    if not is_elementwise(value):
-        return None
     moving = [x for x in value.operands if not splat(x)]
     if not moving or any(x.op.name != "broadcast" for x in moving):
         return None
@@ -208,11 +210,9 @@ def _sink_broadcast(value: Value) -> Value | None:
     return OPS["broadcast"](make(value.op, inner, value.attrs), shape=value.tensor.shape, dims=dims)
 
 
-@CANONICALIZE.rule("", "f(reshape(x), full, ...) -> reshape(f(x, full, ...)), of axes of size 1")
+@CANONICALIZE.rule(is_elementwise, "f(reshape(x), full, ...) -> reshape(f(x, full, ...)), of axes of size 1")
 def _sink_unit_reshape(value: Value) -> Value | None:
     """Axes of size 1 are added as late as possible, so that they meet what removes them again."""
-    if not is_elementwise(value):
-        return None
     moving = [x for x in value.operands if not splat(x)]
     if not moving or any(not adds_ones(x) for x in moving):
         return None
@@ -228,11 +228,6 @@ def adds_ones(x: Value) -> bool:
     if x.op.name != "reshape":
         return False
     return [d for d in x.tensor.shape if d != 1] == [d for d in x.operands[0].tensor.shape if d != 1]
-
-
-def is_elementwise(value: Value) -> bool:
-    """Whether each element of the result comes from the operands' elements at the same index."""
-    return bool(value.operands) and (value.op.elementwise or value.op.name == "cast")
 
 
 @CANONICALIZE.rule(("sum", "amax", "amin", "any", "all"), "reduce(broadcast(x)) -> broadcast(reduce(x)) [* count]", False)
@@ -460,7 +455,7 @@ def _cone(reshape: Value, alone: set[Value]) -> list[Value]:
     pending = list(reshape.operands)
     while pending:
         x = pending.pop()
-        if is_elementwise(x) and x in alone:
+        if is_elementwise(x.op) and x in alone:
             cone.append(x)
             pending.extend(x.operands)
         elif not _takes_reshape(x, reshape.tensor.shape):

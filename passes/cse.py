@@ -54,15 +54,23 @@ class _Sharing:
         operands = [new[o] for o in value.operands]
         if value.op.commutative:
             operands.sort(key=lambda o: (o.op.name in ("full", "constant"), position[o]))
-        attrs = {name: normalized(attr) for name, attr in value.attrs.items()}
+        attrs = value.attrs
+        if not all(map(is_normal, attrs.values())):
+            attrs = {name: normalized(attr) for name, attr in attrs.items()}
         if value.op.name == "full":
-            attrs["value"] = rounded(attrs["value"], attrs["dtype"])
-        regions = tuple(map(self.region, value.regions))
-        return make(value.op, operands, attrs, regions, value.loc)
+            attrs = {**attrs, "value": rounded(attrs["value"], attrs["dtype"])}
+        if value.regions or attrs is not value.attrs:
+            return make(value.op, operands, attrs, tuple(map(self.region, value.regions)), value.loc)
+        return value.with_operands(operands)
 
     def region(self, region: Graph) -> Graph:
         region = self.graph(region)
         return self.regions.setdefault(structure(region), region)
+
+
+def is_normal(attr: Any) -> bool:
+    """Whether an attribute is made of plain Python types."""
+    return all(map(is_normal, attr)) if type(attr) is tuple else not isinstance(attr, (np.generic, list, tuple))
 
 
 def normalized(attr: Any) -> Any:

@@ -16,7 +16,7 @@ from ..ir.scalars import SCALARS
 from . import math_exact
 from .math_builder import Num
 from .math_float32 import FLOAT32
-from .math_float64 import FLOAT64
+from .math_float64 import FLOAT64, SHORT
 
 __all__ = ["ULP", "expand_expr", "expand_math"]
 
@@ -26,8 +26,9 @@ __all__ = ["ULP", "expand_expr", "expand_math"]
 # float64 fmod: abs(x / y) < 2**200, beyond it gives 0; float64 pow: needs an fma rounded once.
 ULP: dict[tuple[str, str], float] = {
     **{(name, "float32"): 2.0 for name in FLOAT32},
+    **{(name, "float32"): 1.0 for name in SHORT},  # rounded once from float64
     **{(name, "float32"): 3.0 for name in ("sigmoid", "logaddexp")},
-    **{(name, "float64"): 4.0 for name in FLOAT64},
+    **{(name, "float64"): 3.0 for name in FLOAT64},
     **{(name, dtype): 0.0 for name in ("fmod", "nextafter") for dtype in ("float32", "float64")},
 }
 

@@ -36,17 +36,17 @@ def _splat_constant(value: Value) -> Value | None:
     return full_like(value.tensor, first.item()) if same_bits else None
 
 
-@FOLD.rule("", "f(full, ...) -> full")
+@FOLD.rule(is_elementwise, "f(full, ...) -> full")
 def _splat_result(value: Value) -> Value | None:
-    if not is_elementwise(value) or not all(map(splat, value.operands)):
+    if not all(map(splat, value.operands)):
         return None
     return full_like(value.tensor, evaluate(value, [element(x) for x in value.operands]).item())
 
 
-@FOLD.rule("", "f(constant, ...) -> constant")
+@FOLD.rule(lambda op: op.kind != "leaf" and op.name != "broadcast", "f(constant, ...) -> constant")
 def _constant_result(value: Value) -> Value | None:
     known = all(x.op.name == "constant" or splat(x) for x in value.operands)
-    if not known or not value.operands or value.regions or value.op.name == "broadcast":
+    if not known or not value.operands or value.regions:
         return None
     if not all(map(_small, (value, *value.operands))):
         return None

@@ -115,6 +115,8 @@ class _Inliner:
 
         d = Definition(index, [o.tensor for o in v.operands], v.tensor, v.attrs, self._fresh)  # type: ignore[arg-type]
         expr = v.op.define(d, *map(read, v.operands))
+        if isinstance(expr, Reduce) and not expr.axes:  # an outer product, say
+            expr = expr.body
         if guard is not None:
             expr = Scalar("select", (guard, expr, const(0, expr.dtype)), expr.dtype)
         return expr

@@ -118,7 +118,7 @@ class Num:
         return self.op("trunc")
 
     def cast(self, dtype: DType) -> Num:
-        return self.op("cast", dtype=dtype)
+        return self if self.dtype == dtype else self.op("cast", dtype=dtype)
 
     def bits(self) -> Num:
         """The bit pattern as a signed integer."""

@@ -27,19 +27,14 @@ def fmod(x: Num, y: Num) -> Num:
     quotient of two float32 (below 2**277); four exhaust quotients of float64 below 2**200, and the
     result is 0 beyond, where no digit of `x` could say more.
     """
-    wide, divisor = x.cast(float64), y.cast(float64)
-    remainder = wide
-    if x.dtype == float32:
-        steps = 6
-    else:
-        steps, wide, divisor, remainder = 4, x, y, x
-    for _ in range(steps):
+    dividend, divisor = x.cast(float64), y.cast(float64)
+    remainder = dividend
+    for _ in range(6 if x.dtype == float32 else 4):
         remainder = fma(-(remainder / divisor).trunc(), divisor, remainder)
-    if steps == 4:
-        remainder = select(abs(x / y) > 2.0**200, select(y.equals(0.0) | abs(x).equals(float("inf")),
-                                                         x.lift(float("nan")), 0.0), remainder)
-    remainder = select(abs(wide) < abs(divisor), wide, remainder)  # also for an infinite divisor
-    remainder = remainder if x.dtype == float64 else remainder.cast(float32)
+    if x.dtype == float64:  # (x - x) / y is 0, or NaN for infinite x and for y = 0
+        remainder = select(abs(x / y) > 2.0**200, (x - x) / y, remainder)
+    remainder = select(abs(dividend) < abs(divisor), dividend, remainder)  # also for an infinite divisor
+    remainder = remainder.cast(x.dtype)
     shifted = select((remainder < 0.0) ^ (y < 0.0), remainder + y, remainder)
     return select(remainder.equals(0.0), copysign(remainder.lift(0.0), y), shifted)
 

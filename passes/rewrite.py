@@ -36,6 +36,7 @@ from typing import Any, NoReturn
 from ..errors import GraphError, VerifyError
 from ..ir.broadcasting import full, same_type
 from ..ir.graph import Graph, Value, make, source_location
+from ..ir.op import Op
 from ..ir.ops import OPS
 from ..ir.types import TensorType
 
@@ -124,11 +125,21 @@ class Applied:
 Pattern = AnyValue | Number | Named | Applied
 
 
+Screen = tuple[str | None, ...]
+
+
 def _op_of(pattern: Pattern) -> str | None:
     """The op that a value must have to match; None for any."""
     if isinstance(pattern, Named):
         return _op_of(pattern.inner)
     return pattern.op if isinstance(pattern, Applied) else "full" if isinstance(pattern, Number) else None
+
+
+def _pass(operands: Sequence[Value], ops: Screen) -> bool:
+    for operand, op in zip(operands, ops):
+        if op is not None and op != operand.op.name:
+            return False
+    return True
 
 
 def _orders(pattern: Pattern) -> list[Pattern]:
@@ -157,12 +168,15 @@ class Row:
     text : the row, in one spacing; its name.
     exact : whether the arrow is ``->``.
     patterns : what it matches, in each order of commutative operands.
+    screens : for each pattern the ops of its operands (None for any): comparing them first refuses
+        nearly all values cheaply.
     values, attributes : the names that the pattern gives to operands, and to attributes.
     """
 
     text: str
     exact: bool
     patterns: tuple[Applied, ...]
+    screens: tuple[Screen, ...]
     values: tuple[str, ...]
     attributes: tuple[str, ...]
     left: CodeType
@@ -171,19 +185,11 @@ class Row:
     builders: Bindings
     helpers: Bindings
 
-    def __post_init__(self) -> None:
-        # Comparing the operands' ops first refuses nearly all values cheaply.
-        screens = [(tuple(map(_op_of, p.operands)), p) for p in self.patterns]
-        object.__setattr__(self, "_screens", screens)
-
     def __call__(self, value: Value) -> Value | None:
         """The replacement of a value; None if the row does not apply to it."""
-        operands = value.operands
-        for ops, pattern in self._screens:  # type: ignore[attr-defined]
-            if any(op is not None and op != o.op.name for op, o in zip(ops, operands)):
-                continue
+        for ops, pattern in zip(self.screens, self.patterns):
             found: Bindings = {}
-            if pattern.match(value, found) and self.holds(found):
+            if _pass(value.operands, ops) and pattern.match(value, found) and self.holds(found):
                 return self.build(self.right, found, value.tensor)
         return None
 
@@ -237,8 +243,9 @@ class _RowParser:
             condition = self.expression(parts["guard"], {*dir(builtins), *self.helpers, *bound})
             guard = compile(ast.Expression(condition), self.text, "eval")
         patterns = tuple(p for p in _orders(pattern) if isinstance(p, Applied))
+        screens = tuple(tuple(map(_op_of, p.operands)) for p in patterns)
         return Row(
-            self.text, parts["arrow"] == "->", patterns, tuple(self.values), tuple(self.attributes),
+            self.text, parts["arrow"] == "->", patterns, screens, tuple(self.values), tuple(self.attributes),
             self.side(left), self.side(right), guard, builders, dict(self.helpers),
         )
 
@@ -309,12 +316,16 @@ class _RowParser:
 
 @dataclass(frozen=True, eq=False)
 class Rule:
-    """A named rewrite of values of some root ops (of any op, if `roots` is empty)."""
+    """A named rewrite of values of some root ops: those named, or those that a predicate accepts."""
 
     name: str
-    roots: tuple[str, ...]
+    roots: tuple[str, ...] | Callable[[Op], bool]
     apply: Apply
     exact: bool = True
+
+    def applies_to(self, op: Op) -> bool:
+        """Whether the op is one of the roots."""
+        return self.roots(op) if callable(self.roots) else op.name in self.roots
 
     @property
     def row(self) -> Row | None:
@@ -328,7 +339,7 @@ class RuleSet:
     def __init__(self, name: str, items: Iterable[Rule] = ()) -> None:
         self.name = name
         self.items = list(items)
-        self._by_root: dict[str, tuple[Rule, ...]] = {}
+        self._by_root: dict[Op, tuple[Rule, ...]] = {}
 
     def __iter__(self) -> Iterator[Rule]:
         return iter(self.items)
@@ -342,17 +353,19 @@ class RuleSet:
     def __repr__(self) -> str:
         return f"<rules {self.name}: {len(self)}>"
 
-    def rooted(self, op: str) -> tuple[Rule, ...]:
+    def rooted(self, op: Op) -> tuple[Rule, ...]:
         """The rules that may apply to a value of an op, in order."""
         found = self._by_root.get(op)
         if found is None:
-            found = tuple(r for r in self.items if not r.roots or op in r.roots)
+            found = tuple(r for r in self.items if r.applies_to(op))
             self._by_root[op] = found
         return found
 
-    def rule(self, roots: str | Sequence[str], name: str, exact: bool = True) -> Callable[[Apply], Apply]:
-        """Add a decorated function ``value -> replacement or None`` for some root ops (``""``: any)."""
-        names = ((roots,) if roots else ()) if isinstance(roots, str) else tuple(roots)
+    def rule(
+        self, roots: str | Sequence[str] | Callable[[Op], bool], name: str, exact: bool = True
+    ) -> Callable[[Apply], Apply]:
+        """Add a decorated function ``value -> replacement or None`` for some root ops."""
+        names = (roots,) if isinstance(roots, str) else roots if callable(roots) else tuple(roots)
 
         def add(function: Apply) -> Apply:
             self.items.append(Rule(name, names, function, exact))
@@ -475,21 +488,27 @@ class _Driver:
 
     def _step(self, value: Value) -> _Step | None:
         """What becomes of a value whose operands are final; None if it stays."""
-        operands = [self.final[o] for o in value.operands]
-        rebuilt = value.with_operands(operands)
-        if value.regions:
-            regions = tuple(map(self._region, value.regions))
-            if any(a is not b for a, b in zip(regions, value.regions)):
-                rebuilt = make(value.op, operands, value.attrs, regions, value.loc)
-        if rebuilt is not value:
-            return _Step("", rebuilt)
-        with source_location(value.loc):
-            for rule in self.ruleset.rooted(value.op.name):
-                new = rule.apply(value)
-                if new is not None and new is not value:
-                    self._check(rule, value, new)
-                    return _Step(rule.name, new)
+        final = self.final
+        if value.regions or any(final[o] is not o for o in value.operands):
+            rebuilt = self._rebuilt(value)
+            if rebuilt is not value:
+                return _Step("", rebuilt)
+        found = self.ruleset.rooted(value.op)
+        if found:
+            with source_location(value.loc):
+                for rule in found:
+                    new = rule.apply(value)
+                    if new is not None and new is not value:
+                        self._check(rule, value, new)
+                        return _Step(rule.name, new)
         return None
+
+    def _rebuilt(self, value: Value) -> Value:
+        operands = [self.final[o] for o in value.operands]
+        regions = tuple(map(self._region, value.regions))
+        if any(a is not b for a, b in zip(regions, value.regions)):
+            return make(value.op, operands, value.attrs, regions, value.loc)
+        return value.with_operands(operands)
 
     def _region(self, region: Graph) -> Graph:
         if id(region) not in self.regions:

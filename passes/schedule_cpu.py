@@ -11,7 +11,7 @@ from dataclasses import replace as with_fields
 
 from ..ir.dims import Dim, coefficient, dim_min, floordiv, mod, substitute, symbol, symbols
 from ..ir.loops import (
-    Expr, For, If, Index, Kernel, Let, Load, Reduce, Stmt, Store, flat_index, replace, statements, walk,
+    Expr, For, If, Index, Kernel, Let, Load, Reduce, Stmt, Store, children, flat_index, replace, statements, walk,
 )  # fmt: skip
 from .cpu_model import CpuModel
 from .schedule_contraction import schedule_contraction
@@ -89,12 +89,17 @@ def _mergeable(outer: str, inner: str, extent: Dim, loop: For) -> bool:
 
 
 def _reads_counter(s: Stmt, names: tuple[str, str]) -> bool:
-    """Whether a loop counter occurs as a value or in a guard, not just in affine positions."""
+    """Whether a loop counter occurs as a value or in a guard, not just in positions of accesses."""
     assert isinstance(s, Store)
-    positions = {id(i) for e in walk(s.value) if isinstance(e, Load) for i in e.indices}
-    return any(
-        isinstance(e, Index) and id(e) not in positions and symbols(e.dim) & set(names) for e in walk(s.value)
-    )
+
+    def reads(e: Expr) -> bool:
+        if isinstance(e, Index):
+            return bool(symbols(e.dim) & set(names))
+        if isinstance(e, Load):
+            return e.guard is not None and reads(e.guard)
+        return any(map(reads, children(e)))
+
+    return reads(s.value)
 
 
 def _flatten(s: Stmt, values: dict[str, Dim]) -> Stmt:
@@ -151,9 +156,11 @@ def _unit(access: Load | Store, var: str) -> bool:
 
 def _parallel(s: For) -> For:
     """Give the outermost loop, or the two outermost if it is short, to threads."""
+    if s.extent == 0:
+        return s
     if s.kind == "vector":
         return _blocks(s)
-    if len(s.body) == 1 and isinstance(s.body[0], For) and s.body[0].kind == "serial" and _short(s.extent):
+    if len(s.body) == 1 and isinstance(s.body[0], For) and s.body[0].kind == "serial" and _short(s.extent) and s.body[0].extent != 0:
         return merge_parallel(s, s.body[0])
     return with_fields(s, kind="parallel")
 

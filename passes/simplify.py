@@ -7,8 +7,12 @@ Runs after differentiation, because it removes `stop_gradient`.
 
 from __future__ import annotations
 
+import functools
+
+from ..ir.dims import equal
 from ..ir.dtypes import DType
 from ..ir.graph import Graph, Value
+from ..ir.ops import OPS
 from .canonicalize import CANONICALIZE
 from .predicates import (
     compose,
@@ -150,6 +154,45 @@ _REDUCTIONS = rules("reductions", """
 SIMPLIFY: RuleSet = _ARITHMETIC + _CHOICE + _REDUCTIONS
 """Rules that need no more than the value and its operands."""
 SIMPLIFY.name = "simplify"
+
+
+@SIMPLIFY.rule("add", "pad(x) + pad(y) + ..., side by side -> pad(concat(x, y)) + ...", exact=False)
+def _joined_pads(value: Value) -> Value | None:
+    """The gradient of a tensor that was cut into parts is put together, not added up."""
+    parts = _padded_parts(value)
+    for k, a in enumerate(parts):
+        for b in parts[k + 1:]:
+            joined = _joined(a, b) or _joined(b, a)
+            if joined is not None:
+                rest = [p for p in parts if p is not a and p is not b]
+                return functools.reduce(Value.__add__, rest, joined)
+    return None
+
+
+def _padded_parts(value: Value) -> list[Value]:
+    """The operands of a tree of additions, if all are pads with zeros; else none."""
+    parts: list[Value] = []
+    pending = [value]
+    while pending:
+        v = pending.pop()
+        if v.op.name == "add":
+            pending.extend(reversed(v.operands))
+        elif v.op.name == "pad" and v.attrs["value"] == 0 and not any(v.attrs["interior"]):
+            parts.append(v)
+        else:
+            return []
+    return parts
+
+
+def _joined(a: Value, b: Value) -> Value | None:
+    """One pad of both operands, if that of `b` begins where that of `a` ends."""
+    (x,), (y,) = a.operands, b.operands
+    sides = list(zip(a.attrs["low"], a.attrs["high"], b.attrs["low"], b.attrs["high"]))
+    axes = [k for k, (low, high, low2, high2) in enumerate(sides) if (low, high) != (low2, high2)]
+    if len(axes) != 1 or not equal(a.attrs["low"][axes[0]] + x.tensor.shape[axes[0]], b.attrs["low"][axes[0]]):
+        return None
+    both = OPS["concat"](x, y, axis=axes[0])
+    return OPS["pad"](both, **{**a.attrs, "high": b.attrs["high"]})
 
 
 _RULES = SIMPLIFY + CANONICALIZE

@@ -14,9 +14,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from ..errors import ArtifactError, GraphwrightError, UpdateError
 from . import container, safetensors
@@ -27,12 +27,14 @@ from .image import Image, LoadedImage
 from .signature import Signature
 from .threads import WORKER
 
-__all__ = ["FORMAT", "MANIFEST", "SCHEMA", "WEIGHTS", "Model", "Variables", "canonical_json", "load"]
+__all__ = ["FORMAT", "MANIFEST", "SCHEMA", "WEIGHTS", "Model", "Variables", "canonical_json", "load", "read"]
 
 FORMAT = "graphwright.artifact"
 SCHEMA = 1
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
+
+T = TypeVar("T")
 
 
 def canonical_json(data: Any) -> bytes:
@@ -145,10 +147,27 @@ def load(path: str | os.PathLike[str]) -> Model:
     OSError
         If it cannot be read.
     """
+    return _from_file(path, _open)
+
+
+def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, memoryview]]:
+    """The manifest and the members of an artifact, checked; it may be for another machine.
+
+    Raises
+    ------
+    ArtifactError
+        If the file is truncated, altered, or of an unknown version.
+    OSError
+        If it cannot be read.
+    """
+    return _from_file(path, _members)
+
+
+def _from_file(path: str | os.PathLike[str], parse: Callable[[bytes], T]) -> T:
     with open(path, "rb") as f:
         data = f.read()
     try:
-        return _open(data)
+        return parse(data)
     except ArtifactError as e:
         raise ArtifactError(f"{os.fspath(path)}: {e}") from None
     except (GraphwrightError, ValueError, KeyError, TypeError, RecursionError) as e:
@@ -156,9 +175,7 @@ def load(path: str | os.PathLike[str]) -> Model:
 
 
 def _open(data: bytes) -> Model:
-    members = container.read(data)
-    manifest = _manifest(members)
-    _check_members(manifest, members)
+    manifest, members = _members(data)
     cells = _cells(members)
     image = _image(manifest, members)
     signatures = {name: _signature(name, entry, cells) for name, entry in manifest["entries"].items()}
@@ -174,6 +191,13 @@ def _open(data: bytes) -> Model:
     }
     texts = {name: bytes(m) for name, m in members.items() if name.startswith("ir/")}
     return Model(entries, cells, manifest, texts)
+
+
+def _members(data: bytes) -> tuple[dict[str, Any], dict[str, memoryview]]:
+    members = container.read(data)
+    manifest = _manifest(members)
+    _check_members(manifest, members)
+    return manifest, members
 
 
 def _manifest(members: Mapping[str, memoryview]) -> dict[str, Any]:

@@ -1,0 +1,55 @@
+# What this repository can do, from nothing but Python >= 3.10. Everything is installed into .venv.
+#
+#   make demo    train a small CNN on real digits, dump its IR, ship it, run it without the compiler
+#   make test    the test suite
+#   make lint    ruff, mypy --strict, the import law
+#   make bench   the benchmarks
+#   make clean   remove what these commands made
+
+PYTHON ?= python3
+VENV ?= .venv
+EXTRAS ?= test,demo
+WORKERS ?= 2
+ARGS ?=
+
+BIN := $(VENV)/bin
+comma := ,
+empty :=
+space := $(empty) $(empty)
+
+# One stamp per set of extras, so that a second run installs nothing and needs no network.
+installed = $(VENV)/.installed-$(subst $(comma),-,$(subst $(space),,$(1)))
+
+.PHONY: help test demo lint bench clean
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+test: $(call installed,$(EXTRAS))
+	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+demo: $(call installed,demo)
+	$(BIN)/python -m graphwright demo $(ARGS)
+
+lint: $(call installed,$(EXTRAS))
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(call installed,bench)
+	$(BIN)/python -m benchmarks $(ARGS)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.ready:
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("Graphwright needs Python 3.10 or newer; set PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=23.2' 'setuptools>=68' wheel
+	touch $@
+
+$(VENV)/.installed-%: setup.cfg pyproject.toml $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable '.[$(subst -,$(comma),$*)]'
+	touch $@
