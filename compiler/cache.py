@@ -164,7 +164,7 @@ class Cache:
                 with contextlib.suppress(OSError):
                     path.unlink()
         total = sum(size for _, size, _ in entries)
-        if total <= self.limit:
+        if total <= self.limit - self.limit // 16:  # what may be written before the next check
             return
         for _, size, path in sorted(entries):
             if total <= self.limit - self.limit // 10:

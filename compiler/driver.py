@@ -32,16 +32,18 @@ STAGES = ("graph", "optimized", "program", "loops", "llvm", "asm")
 class Lowered:
     """A graph on its way to machine code for one target; each stage is made when first asked for."""
 
-    def __init__(self, graph: Graph, target: CpuTarget) -> None:
+    def __init__(self, graph: Graph, target: CpuTarget, optimize: bool = True) -> None:
         self.graph = graph
         self.target = target
+        self.optimize = optimize
 
     @cached_property
     def optimized(self) -> Graph:
         """The graph of fusions."""
-        from ..passes.pipelines import GRAPH
+        from ..passes.pipelines import GRAPH, PLAIN
 
-        optimized = GRAPH.run(self.graph, verifiers=_verifiers()).ir
+        pipeline = GRAPH if self.optimize else PLAIN
+        optimized = pipeline.run(self.graph, verifiers=_verifiers()).ir
         assert isinstance(optimized, Graph)
         return optimized
 
@@ -130,7 +132,11 @@ class Compiled:
 
 
 def compile_graph(
-    graph: Graph, cells: Sequence[Cell] = (), structure: Any = None, target: CpuTarget | None = None
+    graph: Graph,
+    cells: Sequence[Cell] = (),
+    structure: Any = None,
+    target: CpuTarget | None = None,
+    optimize: bool = True,
 ) -> Compiled:
     """Compile a graph for a CPU, or take the machine code from the cache.
 
@@ -140,11 +146,13 @@ def compile_graph(
     cells : the storage of its states, in their order.
     structure : how the outputs are nested (`runtime.structure`).
     target : the machine; this one by default.
+    optimize : False runs each op as it stands, in a kernel of its own; for comparison.
     """
     target = target or host()
-    lowered = Lowered(graph, target)
+    lowered = Lowered(graph, target, optimize)
     cache = Cache()
-    key = cache_key("program", _fingerprint(), repr(target), json.dumps(structure), print_graph(graph, locations=False))
+    text = print_graph(graph, locations=False)
+    key = cache_key("program", _fingerprint(), repr(target), json.dumps(structure), str(optimize), text)
     found = _decode(cache.get(key))
     if found is None:
         signature = signature_of(graph, lowered.program, structure)
@@ -171,6 +179,6 @@ def _fingerprint() -> str:
     from importlib.metadata import version
 
     root = Path(__file__).resolve().parent.parent
-    files = [p for room in ("ir", "passes", "compiler") for p in (root / room).rglob("*.py")]
+    files = [p for room in ("ir", "passes", "compiler", "runtime") for p in (root / room).rglob("*.py")]
     stamps = (f"{p.relative_to(root)} {(s := os.stat(p)).st_size} {s.st_mtime_ns}" for p in sorted(files))
     return cache_key(version("llvmlite"), *stamps)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..ir.dims import Dim
+from ..ir.dims import Dim, at_most
 from ..ir.graph import Graph, Value
+from ..ir.op import assumptions
 from ..ir.program import Program
-from ..runtime.signature import Formula, Signature, Slot
+from ..runtime.signature import Formula, Requirement, Signature, Slot
 
 __all__ = ["formula", "signature_of"]
 
@@ -42,4 +43,16 @@ def signature_of(graph: Graph, program: Program, structure: Any) -> Signature:
         arena=formula(program.arena),
         updated=tuple(sorted(position[s] for s, new in graph.updates if new is not s)),
         structure=structure,
+        requires=_requirements(graph),
     )
+
+
+def _requirements(graph: Graph) -> tuple[Requirement, ...]:
+    """What the graph's ops need of the symbolic dimensions, each once."""
+    found: dict[Requirement, None] = {}
+    for v in graph:
+        for small, large, problem in assumptions(v):
+            if not at_most(small, large):
+                where = f" at {v.loc.file}:{v.loc.line}" if v.loc else ""
+                found[formula(small), formula(large), f"{problem}{where}"] = None
+    return tuple(found)

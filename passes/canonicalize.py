@@ -1,7 +1,7 @@
 """Canonical form: one spelling for each meaning, so that later rules and the fuser see few cases.
 
-- constants stand right in commutative ops, and those without effect are gone; ``square``, ``reciprocal`` and powers with a known
-  exponent are products, quotients and roots;
+- constants stand right in commutative ops, and those without effect are gone; ``square``,
+  ``reciprocal`` and powers with a known exponent are products, quotients and roots;
 - movement ops are merged, dropped where they do nothing, and absorbed by contractions;
 - a broadcast stands after elementwise ops (which then compute fewer elements), its operand without
   axes of size 1, and reductions of it are scaled reductions of its operand;
@@ -230,7 +230,9 @@ def adds_ones(x: Value) -> bool:
     return [d for d in x.tensor.shape if d != 1] == [d for d in x.operands[0].tensor.shape if d != 1]
 
 
-@CANONICALIZE.rule(("sum", "amax", "amin", "any", "all"), "reduce(broadcast(x)) -> broadcast(reduce(x)) [* count]", False)
+@CANONICALIZE.rule(
+    ("sum", "amax", "amin", "any", "all"), "reduce(broadcast(x)) -> broadcast(reduce(x)) [* count]", exact=False
+)
 def _reduced_broadcast(value: Value) -> Value | None:
     (x,), axes = value.operands, value.attrs["axes"]
     if x.op.name != "broadcast":
@@ -242,6 +244,8 @@ def _reduced_broadcast(value: Value) -> Value | None:
         return None
     own = tuple(k for k, d in enumerate(dims) if d in axes)
     result = make(value.op, (inner,), {"axes": own}) if own else inner
+    if value.op.name == "sum" and count == 0:
+        return full_like(value.tensor, 0)
     if value.op.name == "sum":
         result = result * size_as_number(count, result)
     left = complement(axes, x.tensor.rank)
@@ -257,7 +261,7 @@ def size_as_number(count: Dim, like: Value) -> Value:
     return broadcast_to(OPS["dim"](value=count, dtype=dtype), like.tensor.shape)
 
 
-@CANONICALIZE.rule(("sum", "prod", "amax", "amin"), "reduce(full) -> full", False)
+@CANONICALIZE.rule(("sum", "prod", "amax", "amin"), "reduce(full) -> full", exact=False)
 def _reduced_full(value: Value) -> Value | None:
     (x,) = value.operands
     if not splat(x):
@@ -265,7 +269,9 @@ def _reduced_full(value: Value) -> Value | None:
     if value.op.name in ("amax", "amin"):
         return full_like(value.tensor, value_of(x))
     count = product(x.tensor.shape[a] for a in value.attrs["axes"])
-    if value.op.name == "sum" and x.tensor.dtype.is_float:
+    if value.op.name == "sum" and count == 0:
+        return full_like(value.tensor, 0)
+    if value.op.name == "sum":
         number = full_like(value.tensor, value_of(x))
         return number * size_as_number(count, number)
     return full_like(value.tensor, 1) if value_of(x) == 1 and value.op.name == "prod" else None
@@ -289,7 +295,8 @@ def _reshaped_broadcast(value: Value) -> Value | None:
         elif any(k in dims for k in significant):
             return None
     shape = tuple(value.tensor.shape[k] for k in kept)
-    return OPS["broadcast"](OPS["reshape"](x.operands[0], shape=shape), shape=value.tensor.shape, dims=tuple(kept))
+    inner = OPS["reshape"](x.operands[0], shape=shape)
+    return OPS["broadcast"](inner, shape=value.tensor.shape, dims=tuple(kept))
 
 
 def regroup(old: Shape, new: Shape) -> list[tuple[list[int], list[int]]] | None:
@@ -423,7 +430,9 @@ def _swapped_dot(dot: Value, perm: Axes) -> Value | None:
     shared = len(batch[0])
     left = a.tensor.rank - shared - len(contract[0])
     swapped = (*range(shared), *range(shared + left, dot.tensor.rank), *range(shared, shared + left))
-    return make(dot.op, (b, a), {"contract": contract[::-1], "batch": batch[::-1]}) if perm == swapped else None
+    if perm != swapped:
+        return None
+    return make(dot.op, (b, a), {"contract": contract[::-1], "batch": batch[::-1]})
 
 
 # --- moves that pay only if the operand has no other reader ----------------------------------------

@@ -70,7 +70,9 @@ class _Sharing:
 
 def is_normal(attr: Any) -> bool:
     """Whether an attribute is made of plain Python types."""
-    return all(map(is_normal, attr)) if type(attr) is tuple else not isinstance(attr, (np.generic, list, tuple))
+    if type(attr) is tuple:
+        return all(map(is_normal, attr))
+    return not isinstance(attr, (np.generic, list, tuple))
 
 
 def normalized(attr: Any) -> Any:

@@ -23,7 +23,7 @@ from ..ir.op import OPS
 from ..ir.ops import structure
 from ..ir.types import Shape
 
-__all__ = ["fuse"]
+__all__ = ["fuse", "isolate"]
 
 MAX_MEMBERS = 128
 LIGHT = 4
@@ -47,8 +47,9 @@ class Group:
 
 
 class _Partition:
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, alone: bool = False) -> None:
         self.graph = graph
+        self.alone = alone
         self.order = [v for v in graph]
         self.users = users(self.order)
         self.roots = set(graph.roots)
@@ -59,8 +60,10 @@ class _Partition:
         for v in reversed(self.order):
             if v.op.kind == "leaf" or is_alias(v):
                 continue
-            group = self._absorber(v)
-            if group is not None:
+            group = None if self.alone else self._absorber(v)
+            if self.alone:
+                self._new_group(v)
+            elif group is not None:
                 self._join(v, [group])
             elif _nearly_free(v) and self._inlinable_everywhere(v):
                 self._join(v, self._user_groups(v))
@@ -221,8 +224,17 @@ def _operand_axes(u: Value, k: int, axes: Axes | None) -> Axes | None:
 
 def fuse(graph: Graph) -> Graph:
     """Replace every op that computes by `fusion` ops over regions of ops."""
-    partition = _Partition(graph)
+    return _partitioned(_Partition(graph))
+
+
+def isolate(graph: Graph) -> Graph:
+    """Give every op a kernel of its own: what `fuse` is compared with."""
+    return _partitioned(_Partition(graph, alone=True))
+
+
+def _partitioned(partition: _Partition) -> Graph:
     partition.run()
+    graph = partition.graph
     return graph.with_roots(_Rebuild(partition).values(graph.roots))
 
 

@@ -8,14 +8,14 @@ from .cse import cse
 from .dce import dce
 from .expand_math import expand_math
 from .fold import fold
-from .fuse import fuse
+from .fuse import fuse, isolate
 from .legalize import legalize
 from .manager import Pass, Pipeline
 from .schedule_cpu import schedule_cpu
 from .simplify import simplify
 from .stabilize import stabilize
 
-__all__ = ["GRAPH", "cpu_kernel_pipeline"]
+__all__ = ["GRAPH", "PLAIN", "cpu_kernel_pipeline"]
 
 GRAPH = Pipeline([
     Pass("canonicalize", canonicalize, establishes=("canonical",), why="one spelling, so that rules need one pattern"),
@@ -29,6 +29,11 @@ GRAPH = Pipeline([
     Pass("fuse", fuse, requires=("legal", "clean"), establishes=("fused",), why="last: it draws the kernels' borders"),
 ])  # fmt: skip
 """From the user's graph to a graph of fusions."""
+
+PLAIN = Pipeline([
+    Pass("isolate", isolate, establishes=("fused",), why="each op as it stands, in a kernel of its own"),
+])  # fmt: skip
+"""The same without optimization: what optimized code is compared with."""
 
 
 def cpu_kernel_pipeline(cpu: CpuModel) -> Pipeline:

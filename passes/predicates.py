@@ -7,15 +7,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..ir.broadcasting import full, same_type
+from ..ir.broadcasting import full
 from ..ir.dims import Dim, equal
 from ..ir.dtypes import DType
 from ..ir.graph import Value
 from ..ir.types import Shape, TensorType
 
 __all__ = [
-    "VIEWS", "boolean", "complement", "compose", "floating", "integer", "lossless", "nonnegative", "positive",
-    "power_of_two", "same_shape", "splat", "through_views", "value_of",
+    "VIEWS", "complement", "compose", "floating", "full_like", "integer", "is_static", "lossless", "nonnegative",
+    "positive", "power_of_two", "same_shape", "splat", "through_views", "value_of",
 ]
 
 VIEWS = ("broadcast", "reshape", "transpose", "stop_gradient")
@@ -36,11 +36,6 @@ def integer(x: Value) -> bool:
 def floating(x: Value) -> bool:
     """Whether the elements are floats."""
     return x.tensor.dtype.is_float
-
-
-def boolean(x: Value) -> bool:
-    """Whether the elements are bools."""
-    return x.tensor.dtype.is_bool
 
 
 def splat(x: Value) -> bool:
@@ -78,6 +73,8 @@ def nonnegative(x: Value, depth: int = _DEPTH) -> bool:
     if name == "mul":
         same = operands[0] is operands[1]
         return same or all(nonnegative(o, depth - 1) for o in operands)
+    if name == "max" and any(map(positive, operands)):
+        return True
     if name == "where":
         operands = operands[1:]
     elif name not in _NONNEGATIVE_IF_ALL:
@@ -87,8 +84,8 @@ def nonnegative(x: Value, depth: int = _DEPTH) -> bool:
 
 def lossless(source: DType, target: DType) -> bool:
     """Whether each number of one dtype is a number of the other."""
-    return bool(np.can_cast(source.numpy, target.numpy, "safe")) and not (source.bits == 64 and target.is_float
-                                                                         and not source.is_float)
+    rounds = source.is_integer and source.bits == 64 and target.is_float  # NumPy calls this one safe
+    return bool(np.can_cast(source.numpy, target.numpy, "safe")) and not rounds
 
 
 def same_shape(a: Sequence[Dim], b: Sequence[Dim]) -> bool:
@@ -116,11 +113,6 @@ def through_views(x: Value) -> Value:
 def full_like(type_: TensorType, value: float) -> Value:
     """A splat of a type."""
     return full(type_.shape, value, type_.dtype)
-
-
-def has_type(x: Value, type_: TensorType) -> bool:
-    """Whether `x` has a type, symbolic dimensions decided."""
-    return same_type(x.tensor, type_)
 
 
 def is_static(shape: Shape) -> bool:

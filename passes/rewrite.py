@@ -292,7 +292,8 @@ class _RowParser:
         unknown = [k.arg for k in attrs if k.arg not in OPS[op].attrs]
         if unknown:
             self.fail(f"{op} has no attribute {unknown[0]!r}")
-        return Applied(op, tuple(map(self.pattern, operands)), tuple((k.arg or "", self.attr(k.value)) for k in attrs))
+        named = tuple((k.arg or "", self.attr(k.value)) for k in attrs)
+        return Applied(op, tuple(map(self.pattern, operands)), named)
 
     def attr(self, node: ast.expr) -> Any:
         if isinstance(node, ast.Name):
@@ -518,9 +519,10 @@ class _Driver:
     def _check(self, rule: Rule, old: Value, new: Value) -> None:
         if self.stats is not None:
             self.stats.fired[rule.name] += 1
-        if old.type != new.type and not (
-            isinstance(old.type, TensorType) and isinstance(new.type, TensorType) and same_type(old.type, new.type)
-        ):
+        if old.type == new.type:
+            return
+        tensors = isinstance(old.type, TensorType) and isinstance(new.type, TensorType)
+        if not tensors or not same_type(old.tensor, new.tensor):
             raise VerifyError(f"rewrite rule {rule.name!r} turned {old.op.name} of {old.type} into {new.type}")
 
     def _diverges(self, stack: Sequence[tuple[Value, int]], value: Value) -> None:
@@ -529,8 +531,8 @@ class _Driver:
         steps = [self.active.get(v) for v in values[start:]]
         names = list(dict.fromkeys(s.rule for s in steps if s is not None and s.rule))
         raise VerifyError(
-            f"rewriting with {self.ruleset.name} does not converge at {value!r}; these rules undo or feed each "
-            "other:\n" + "\n".join(f"  {name}" for name in names)
+            f"rewriting with {self.ruleset.name} does not converge at {value!r}; these rules undo or feed "
+            "each other:\n" + "\n".join(f"  {name}" for name in names)
         )
 
 

@@ -151,9 +151,8 @@ _REDUCTIONS = rules("reductions", """
     all(all(x, axes=a), axes=b)         -> all(x, axes=merged(a, b, x))
 """, [merged])
 
-SIMPLIFY: RuleSet = _ARITHMETIC + _CHOICE + _REDUCTIONS
-"""Rules that need no more than the value and its operands."""
-SIMPLIFY.name = "simplify"
+SIMPLIFY = RuleSet("simplify", [*_ARITHMETIC, *_CHOICE, *_REDUCTIONS])
+"""Rules that leave less to compute."""
 
 
 @SIMPLIFY.rule("add", "pad(x) + pad(y) + ..., side by side -> pad(concat(x, y)) + ...", exact=False)
@@ -189,9 +188,12 @@ def _joined(a: Value, b: Value) -> Value | None:
     (x,), (y,) = a.operands, b.operands
     sides = list(zip(a.attrs["low"], a.attrs["high"], b.attrs["low"], b.attrs["high"]))
     axes = [k for k, (low, high, low2, high2) in enumerate(sides) if (low, high) != (low2, high2)]
-    if len(axes) != 1 or not equal(a.attrs["low"][axes[0]] + x.tensor.shape[axes[0]], b.attrs["low"][axes[0]]):
+    if len(axes) != 1:
         return None
-    both = OPS["concat"](x, y, axis=axes[0])
+    axis = axes[0]
+    if not equal(a.attrs["low"][axis] + x.tensor.shape[axis], b.attrs["low"][axis]):
+        return None
+    both = OPS["concat"](x, y, axis=axis)
     return OPS["pad"](both, **{**a.attrs, "high": b.attrs["high"]})
 
 

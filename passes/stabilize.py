@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from ..ir.graph import Graph, Value, make
 from ..ir.ops import OPS
 from .canonicalize import CANONICALIZE
-from .predicates import complement, nonnegative, positive, splat, through_views
+from .predicates import complement, nonnegative, positive, through_views
 from .rewrite import RuleSet, rewrite, rewrite_values, rules
 
 __all__ = ["STABILIZE", "stabilize", "stabilize_values"]
@@ -61,6 +61,11 @@ def is_shift(m: Value, x: Value, axes: Axes | None = None) -> bool:
 def shifted(x: Value, axes: Axes) -> bool:
     """Whether the maximum over `axes` has been subtracted in `x` already."""
     return x.op.name == "sub" and is_shift(x.operands[1], x.operands[0], axes)
+
+
+def unshifted(x: Value, axes: Axes) -> bool:
+    """Whether exponentials of `x`, summed over `axes`, need a shift and can have one."""
+    return not shifted(x, axes) and all(x.tensor.shape[a] != 0 for a in axes)
 
 
 def rows_of(dims: Axes, axes: Axes, x: Value) -> bool:
@@ -137,17 +142,17 @@ STABILIZE: RuleSet = rules("stabilize", """
     sqrt(x * x)                                 ~> abs(x)
 
     # log-sum-exp, softmax, log-softmax
-    log(sum(exp(x), axes=a))                    ~> logsumexp(x, a)              if not shifted(x, a)
+    log(sum(exp(x), axes=a))                    ~> logsumexp(x, a)              if unshifted(x, a)
     x - broadcast(m + l, shape=s, dims=d)
         ~> (x - broadcast(m, shape=s, dims=d)) - broadcast(l, shape=s, dims=d)  if is_shift(m, x)
     broadcast(m + l, shape=s, dims=d) - x
         ~> broadcast(l, shape=s, dims=d) - (x - broadcast(m, shape=s, dims=d))  if is_shift(m, x)
     exp(x) / broadcast(sum(exp(x), axes=a), shape=s, dims=d)
-        ~> softmax(x, a)                        if rows_of(d, a, x) and not shifted(x, a)
+        ~> softmax(x, a)                        if rows_of(d, a, x) and unshifted(x, a)
     exp(x) * broadcast(1 / sum(exp(x), axes=a), shape=s, dims=d)
-        ~> softmax(x, a)                        if rows_of(d, a, x) and not shifted(x, a)
+        ~> softmax(x, a)                        if rows_of(d, a, x) and unshifted(x, a)
 """, [
-    exponential, is_shift, logsumexp, nonnegative, overflows, positive, rows_of, scale, shifted, softmax, splat,
+    exponential, is_shift, logsumexp, nonnegative, overflows, positive, rows_of, scale, softmax, unshifted,
 ])
 
 _LOG_PASSES = ("reshape", "transpose", "slice", "reverse", "take", "gather", "take_along_axis")

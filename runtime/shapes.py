@@ -82,6 +82,10 @@ class Binder:
         n, m = len(signature.inputs), len(signature.states)
         self._inputs, self._cells, self._outputs = compiled[:n], compiled[n : n + m], compiled[n + m :]
         self._arena = compile_formula(signature.arena, symbols)
+        self._requires = [
+            (compile_formula(a, symbols), compile_formula(b, symbols), problem)
+            for a, b, problem in signature.requires
+        ]
         self._sources = _find_sources(signature)
         self._direct = tuple(
             (s.index, s.axis) for s in self._sources.values() if not s.is_state and isinstance(s.formula, str)
@@ -128,6 +132,10 @@ class Binder:
         ):
             for slot, shape in zip(slots, shapes, strict=True):
                 self._check_size(f"{role} {slot}", shape, slot.itemsize, values)
+        for a, b, problem in self._requires:
+            if a(values) > b(values):
+                given = ", ".join(f"{s} = {v}" for s, v in zip(signature.symbols, values))
+                raise DimensionError(f"{signature.name}: {problem} (with {given})")
         arena = self._arena(values)
         self._check_size(f"the scratch memory ({signature.arena_text} bytes)", (arena,), 1, values)
         sizes = tuple(

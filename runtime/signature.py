@@ -8,6 +8,7 @@ infinity. In JSON a tuple is a list.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,6 +34,8 @@ __all__ = [
 ]
 
 Formula = int | str | tuple[Any, ...]
+Requirement = tuple[Formula, Formula, str]
+"""``(a, b, problem)``: unless ``a <= b``, the function cannot run, because of the problem."""
 
 INT64_MAX = 2**63 - 1
 DTYPES = (  # those of the IR, by name
@@ -259,6 +262,7 @@ class Signature:
     arena: Formula = 0
     updated: tuple[int, ...] = ()
     structure: Any = None
+    requires: tuple[Requirement, ...] = ()
 
     def __post_init__(self) -> None:
         for field in ("symbols", "inputs", "states", "outputs", "updated"):
@@ -268,6 +272,7 @@ class Signature:
         if self.structure is None:
             object.__setattr__(self, "structure", nesting.flat(len(self.outputs)))
         object.__setattr__(self, "arena", as_formula(self.arena))
+        object.__setattr__(self, "requires", tuple(map(_as_requirement, self.requires)))
         _check(isinstance(self.name, str) and self.name != "", f"{self.name!r:.80} is not a name")
         _check_symbols(self)
         _check_names("input", self.inputs)
@@ -298,6 +303,7 @@ class Signature:
             "arena": self.arena,
             "updated": list(self.updated),
             "structure": self.structure,
+            "requires": [list(r) for r in self.requires],
         }
 
     @classmethod
@@ -309,7 +315,7 @@ class Signature:
         ValueError
             If `data` is anything else.
         """
-        fields = {"name", "symbols", "inputs", "states", "outputs", "arena", "updated", "structure"}
+        fields = {f.name for f in dataclasses.fields(cls)}
         _check(isinstance(data, dict) and set(data) == fields, "a signature is malformed")
         slots = {}
         for field in ("inputs", "states", "outputs"):
@@ -317,6 +323,12 @@ class Signature:
             slots[field] = tuple(map(Slot.from_json, data[field]))
         _check(data["structure"] is not None, "a signature has no structure")
         return cls(**{**data, **slots})
+
+
+def _as_requirement(spec: Any) -> Requirement:
+    _check(isinstance(spec, (list, tuple)) and len(spec) == 3, "a requirement is malformed")
+    _check(isinstance(spec[2], str), "a requirement's problem is no text")
+    return as_formula(spec[0]), as_formula(spec[1]), spec[2]
 
 
 def _check(condition: bool, message: str) -> None:
@@ -330,7 +342,9 @@ def _check_symbols(signature: Signature) -> None:
     _check(list(symbols) == sorted(set(symbols)), f"symbols {', '.join(symbols)} are not sorted")
     for slot in signature.inputs + signature.states + signature.outputs:
         _check(slot.symbols <= set(symbols), f"{slot}: unknown dimension")
-    _check(formula_symbols(signature.arena) <= set(symbols), "the arena has an unknown dimension")
+    formulas = [signature.arena, *(f for r in signature.requires for f in r[:2])]
+    for formula in formulas:
+        _check(formula_symbols(formula) <= set(symbols), f"{formula_text(formula)} has an unknown dimension")
 
 
 def _check_names(role: str, slots: Iterable[Slot]) -> None:

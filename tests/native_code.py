@@ -6,6 +6,7 @@ import platform
 from functools import cache
 
 import llvmlite.binding as llvm
+
 from graphwright.compiler.link import link
 from graphwright.compiler.llvm.pool import pool_ir
 from graphwright.runtime.image import Image

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from graphwright.compiler.cache import Cache, cache_key, default_directory
 
 

@@ -7,10 +7,12 @@ import random
 import struct
 
 import pytest
+from native_code import ARCH, TRIPLE, compile_ir, image_of
+
 from graphwright.compiler.link import link
+from graphwright.compiler.llvm.pool import pool_ir
 from graphwright.errors import CompileError
 from graphwright.runtime.image import Image, LoadedImage
-from native_code import ARCH, TRIPLE, compile_ir, image_of
 
 TABLE = """
 @table = internal constant [4 x i64] [i64 10, i64 20, i64 30, i64 40]
@@ -37,7 +39,9 @@ SWITCH = """
 define internal i64 @f0() noinline { ret i64 100 }
 define i64 @shared() noinline { ret i64 7 }
 define i64 @choose(i64 %i) {
-  switch i64 %i, label %other [ i64 0, label %a i64 1, label %b i64 2, label %c i64 3, label %d i64 4, label %e ]
+  switch i64 %i, label %other [
+    i64 0, label %a i64 1, label %b i64 2, label %c i64 3, label %d i64 4, label %e
+  ]
 a:
   %va = call i64 @f0()
   ret i64 %va
@@ -227,3 +231,14 @@ def test_aarch64_calls_and_table_of_addresses() -> None:
     begin, *_ = sorted(o for o in image.entries.values() if o > image.entries["address"])
     body = words(image)[image.entries["address"] // 4 : begin // 4]
     assert not any(w & 0xFFC00000 == 0xF9400000 for w in body)
+
+
+@pytest.mark.parametrize("arch", ["x86_64", "aarch64", "riscv64"])
+def test_the_pool_needs_no_library(arch: str) -> None:
+    caller = "define void @run(ptr %c, ptr %f) {\n call void @gw_parallel(ptr %c, ptr %f, ptr null, i64 9)\n ret void }"
+    for opt in (0, 2):
+        code = compile_ir(pool_ir(arch) + caller, f"{arch}-unknown-linux-gnu", opt)
+        if arch == "riscv64":
+            assert b"gw_worker" in code
+        else:
+            assert set(link(code).entries) == {"gw_worker", "run"}

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from graphwright.errors import GraphError, VerifyError
 from graphwright.ir.dims import symbol
 from graphwright.ir.dtypes import as_dtype
-from graphwright.ir.graph import Graph, Literal, Value, topological
+from graphwright.ir.graph import Graph, Literal, Value, make, topological
 from graphwright.ir.interpreter import interpret
 from graphwright.ir.ops import OPS
 from graphwright.ir.parser import parse_graph
@@ -350,6 +351,14 @@ def test_rows_of_minus_infinity_keep_their_meaning():
     np.testing.assert_array_equal(a, b)
 
 
+def test_sums_of_nothing_need_no_shift():
+    x = arg(shape=(3, 0), dtype=f64)
+    g = graph_of(log(OPS["sum"](exp(x), axes=(1,))), exp(x) / rows(exp(x), 1))
+    a, b = interpret(stabilize(g), [np.zeros((3, 0))])[0]
+    np.testing.assert_array_equal(a, np.full(3, -np.inf))
+    assert b.shape == (3, 0)
+
+
 @pytest.mark.parametrize("naive", [*LOG_SOFTMAX.values(), *SOFTMAX.values()])
 def test_stable_forms_are_left_alone(naive):
     x = arg(shape=(3, 4))
@@ -391,6 +400,29 @@ def test_equal_regions_have_one_structure():
 
     a, b, c = region("x", exp), region("y", exp), region("x", log)
     assert structure(a) == structure(b) != structure(c)
+
+
+def fused(body, x):
+    parameter = arg("parameter", x.shape, x.dtype)
+    return make(OPS["fusion"], (x,), {"reason": ""}, (Graph("region", (parameter,), (), (body(parameter),)),))
+
+
+def test_equal_regions_are_shared():
+    x = arg()
+    two = Graph("f", (x,), (), (fused(exp, x), fused(exp, x)))
+    assert two.outputs[0] is not two.outputs[1]
+    shared = cse(two)
+    assert shared.outputs[0] is shared.outputs[1]
+    check_values(two, shared)
+
+
+def test_regions_are_rewritten_too():
+    x = arg()
+    g = graph_of(fused(lambda p: OPS["neg"](-exp(p)), x))
+    new = canonicalize(g)
+    assert names_of(new.outputs[0].regions[0]) == ["exp"]
+    check_values(g, new)
+    assert canonicalize(new) is new
 
 
 def test_dce_forgets_the_names_of_dead_values():

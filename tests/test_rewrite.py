@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
+
 from graphwright.errors import GraphError, VerifyError
 from graphwright.ir.dtypes import as_dtype
 from graphwright.ir.graph import Graph, Loc, source_location, topological
@@ -66,7 +67,8 @@ def test_numbers_match_by_value_kind_and_sign_of_zero():
     assert only(x + 0.0, minus_zero) is not x
     assert only(x + 0.0, zero) is x
     assert only(x + -0.0, zero) is not x
-    assert only(OPS["where"](OPS["full"](shape=(3,), value=True, dtype=bool_), x, -x), rules("t", "where(True, a, b) -> a")) is x
+    true = OPS["full"](shape=(3,), value=True, dtype=bool_)
+    assert only(OPS["where"](true, x, -x), rules("t", "where(True, a, b) -> a")) is x
     one = arg(dtype=i32) * 1
     assert only(one, rules("t", "x * True -> x")) is one
     assert only(x * np.inf, rules("t", "x * inf -> neg(x)")) is -x
@@ -77,7 +79,8 @@ def test_attributes_bind_and_replacements_call_helpers():
     def twice(p):
         return tuple(p[k] for k in p)
 
-    table = rules("t", "transpose(x, perm=p) -> transpose(x, perm=twice(p)) if p != twice(p) and len(p) == 3", [twice])
+    row = "transpose(x, perm=p) -> transpose(x, perm=twice(p)) if p != twice(p) and len(p) == 3"
+    table = rules("t", row, [twice])
     x = arg(shape=(2, 2, 2))
     rotated = table.items[0].apply(OPS["transpose"](x, perm=(1, 2, 0)))
     assert rotated.attrs["perm"] == (2, 0, 1)
@@ -305,7 +308,8 @@ def sample(value, special, rng):
         return rng.random(value.shape) < 0.5
     if value.dtype.is_integer:
         return rng.integers(-9, 9, value.shape).astype(dtype)
-    return rng.permutation(SPECIAL if special else ORDINARY)[: max(1, value.tensor.size)].astype(dtype).reshape(value.shape)
+    numbers = rng.permutation(SPECIAL if special else ORDINARY)
+    return numbers[: value.tensor.size].astype(dtype).reshape(value.shape)
 
 
 def check_sides(left, right, exact, special):

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from native_code import ACCUMULATE, AXPY, ENTRY, SQUARES, TWICE, buffer, image_of, with_pool
+
 from graphwright.compiler.llvm import pool
 from graphwright.errors import ArgumentError, DimensionError, GraphwrightError, UpdateError
 from graphwright.ir import dtypes
@@ -21,7 +23,6 @@ from graphwright.runtime.buffers import Cell, Overlap, address_of, aligned_empty
 from graphwright.runtime.executable import Executable
 from graphwright.runtime.image import LoadedImage
 from graphwright.runtime.signature import Signature, Slot, evaluate, formula_text
-from native_code import ACCUMULATE, AXPY, ENTRY, SQUARES, TWICE, buffer, image_of, with_pool
 
 # --- formulas and signatures -----------------------------------------------------------------------
 
@@ -314,7 +315,8 @@ def test_wrong_arguments_are_named(axpy: Executable) -> None:
 
 
 def test_integers_are_converted_where_that_is_safe() -> None:
-    body = f"define i32 @f{ENTRY} {{\n{buffer(0, 'x')}{buffer(1, 'y')} %v = load i8, ptr %x\n store i8 %v, ptr %y\n ret i32 0 }}"
+    load_store = "%v = load i8, ptr %x\n store i8 %v, ptr %y\n ret i32 0"
+    body = f"define i32 @f{ENTRY} {{\n{buffer(0, 'x')}{buffer(1, 'y')} {load_store} }}"
     for dtype, good, bad in (
         ("int8", (-128, 127, True, [5]), (128, -129, 1.0, [1000])),
         ("uint8", (0, 255), (-1, 256)),
@@ -507,7 +509,7 @@ def run_threads(n: int, work: Any) -> None:
     def guarded(i: int) -> None:
         try:
             work(i)
-        except Exception as e:  # noqa: BLE001 (whatever it is, the main thread raises it)
+        except Exception as e:
             errors.append(e)
 
     workers = [threading.Thread(target=guarded, args=(i,)) for i in range(n)]
@@ -725,7 +727,8 @@ def test_fork_and_shutdown() -> None:
 def test_runtime_imports_only_numpy() -> None:
     code = (
         "import sys; import graphwright.runtime.artifact as a; "
-        "print([m for m in ('llvmlite', 'numba', 'sympy', 'graphwright.ir', 'graphwright.compiler') if m in sys.modules])"
+        "others = ('llvmlite', 'numba', 'sympy', 'graphwright.ir', 'graphwright.compiler'); "
+        "print([m for m in others if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

@@ -51,10 +51,12 @@ class _Emitter:
         return self.f.vector[1] if self.f.vector else 1
 
     def expr(self, e: Expr, memo: dict[Expr, Val]) -> Val:
-        found = memo.get(e)
-        if found is None:
-            found = memo[e] = self._expr(e, memo)
-        return found
+        """Emit an expression, operands first: fused chains are too deep for recursion."""
+        if e not in memo:
+            for part in walk(e):
+                if part is e or (isinstance(part, (Scalar, Load)) and part not in memo):
+                    memo[part] = self._expr(part, memo)
+        return memo[e]
 
     def _expr(self, e: Expr, memo: dict[Expr, Val]) -> Val:
         if isinstance(e, Const):
