@@ -21,16 +21,31 @@ from .errors import *  # noqa: F403
 from .errors import __all__ as _ERRORS
 
 if TYPE_CHECKING:
-    from .frontends import nn
+    from .frontends import nn as nn
     from .frontends.array_api import *  # noqa: F403
-    from .frontends.extend import custom_op, elementwise, from_sympy
-    from .frontends.function import Function, export, function, grad
-    from .frontends.tensor import Tensor, Variable, placeholder
-    from .ir.dtypes import (
-        float32, float64, int8, int16, int32, int64, uint8, uint16, uint32, uint64,
-    )
-    from .runtime.artifact import load
-    from .runtime.threads import get_num_threads, set_num_threads
+    from .frontends.extend import custom_op as custom_op
+    from .frontends.extend import elementwise as elementwise
+    from .frontends.extend import from_sympy as from_sympy
+    from .frontends.function import Function as Function
+    from .frontends.function import export as export
+    from .frontends.function import function as function
+    from .frontends.function import grad as grad
+    from .frontends.tensor import Tensor as Tensor
+    from .frontends.tensor import Variable as Variable
+    from .frontends.tensor import placeholder as placeholder
+    from .ir.dtypes import float32 as float32
+    from .ir.dtypes import float64 as float64
+    from .ir.dtypes import int8 as int8
+    from .ir.dtypes import int16 as int16
+    from .ir.dtypes import int32 as int32
+    from .ir.dtypes import int64 as int64
+    from .ir.dtypes import uint8 as uint8
+    from .ir.dtypes import uint16 as uint16
+    from .ir.dtypes import uint32 as uint32
+    from .ir.dtypes import uint64 as uint64
+    from .runtime.artifact import load as load
+    from .runtime.threads import get_num_threads as get_num_threads
+    from .runtime.threads import set_num_threads as set_num_threads
 
 __version__ = "0.1.0"
 
@@ -45,7 +60,9 @@ _MODULES = {
 }
 _WHERE = {name: module for module, names in _MODULES.items() for name in names.split()}
 _ARRAY_API = "frontends.array_api"  # everything else: its functions are made from the registry of ops
-_CONSTANTS = {"e": 2.718281828459045, "inf": float("inf"), "nan": float("nan"), "newaxis": None, "pi": 3.141592653589793}
+_CONSTANTS = {
+    "e": 2.718281828459045, "inf": float("inf"), "nan": float("nan"), "newaxis": None, "pi": 3.141592653589793,
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -167,10 +167,14 @@ def _encode(image: Image, signature: Signature) -> bytes:
 
 
 def _decode(data: bytes | None) -> tuple[Image, Signature] | None:
+    """What `_encode` wrote; None for anything else, which is compiled again."""
     if data is None:
         return None
-    (size,) = struct.unpack_from("<I", data)
-    return Image.from_bytes(data[4 + size :]), Signature.from_json(json.loads(data[4 : 4 + size]))
+    try:
+        (size,) = struct.unpack_from("<I", data)
+        return Image.from_bytes(data[4 + size :]), Signature.from_json(json.loads(data[4 : 4 + size]))
+    except (ValueError, KeyError, TypeError, struct.error):
+        return None
 
 
 @lru_cache(maxsize=1)

@@ -126,7 +126,7 @@ def _text(expr: Any, symbols: Sequence[Any]) -> str:
 
 def _check_supported(expr: Any, symbols: Sequence[Any]) -> None:
     """Refuse functions that the IR does not have, by a trial translation."""
-    translate(expr, {s: 0 for s in symbols}, Algebra(constant=lambda c: 0, apply=lambda *_: 0))
+    translate(expr, dict.fromkeys(symbols, 0), Algebra(constant=lambda c: 0, apply=lambda *_: 0))
 
 
 def register_expression(name: str, expr: Any, symbols: Sequence[Any]) -> Op:

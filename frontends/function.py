@@ -165,7 +165,7 @@ def _outputs(outputs: Any) -> tuple[list[Value], Any]:
     """The values of outputs, and how they are nested."""
     try:
         leaves, structure = flatten(outputs)
-    except ValueError as error:
+    except GraphwrightError as error:
         fail("function", GraphError, str(error))
     return [_output(x) for x in leaves], structure
 

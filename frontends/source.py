@@ -13,6 +13,7 @@ from ..ir.graph import Loc, current_location, source_location
 __all__ = ["located", "user_location"]
 
 _PACKAGE = __name__.partition(".")[0]
+_PROGRAMS = {f"{_PACKAGE}.frontends.demo"}  # written as a user would, though it is part of the package
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -21,7 +22,8 @@ def user_location() -> Loc | None:
     """The file (absolute path) and line of the innermost caller outside this package."""
     frame = sys._getframe(1)
     while frame is not None:
-        if frame.f_globals.get("__name__", "").partition(".")[0] != _PACKAGE:
+        module = frame.f_globals.get("__name__", "")
+        if module.partition(".")[0] != _PACKAGE or module in _PROGRAMS:
             file = frame.f_code.co_filename
             return Loc(file if file.startswith("<") else os.path.abspath(file), frame.f_lineno)
         frame = frame.f_back  # type: ignore[assignment]

@@ -74,9 +74,9 @@ def stabilized(expression: Any) -> Any:
     if not expression.args:
         return expression
     arguments = [stabilized(a) for a in expression.args]
-    if any(a is not b for a, b in zip(arguments, expression.args)):
+    if any(a is not b for a, b in zip(arguments, expression.args, strict=True)):
         expression = expression.func(*arguments)
-    rule = {"log": _exact_log, "Pow": _exact_power, "Add": _exact_sum, "Mul": _exact_product}.get(expression.func.__name__)
+    rule = _EXACT.get(expression.func.__name__)
     return rule(expression) if rule else expression
 
 
@@ -122,6 +122,9 @@ def _exact_product(e: Any) -> Any:
         if partner is not None and partner in e.args:
             return sympy.Mul(*(x for x in e.args if x not in (a, partner))) * _exact().sigmoid(a.args[0])
     return e
+
+
+_EXACT = {"log": _exact_log, "Pow": _exact_power, "Add": _exact_sum, "Mul": _exact_product}
 
 
 # --- translation ---------------------------------------------------------------------------------
@@ -240,7 +243,8 @@ class _Translator(Generic[T]):
 
     def _Piecewise(self, e: Any) -> T:
         pieces = list(e.args)
-        result = self.visit(pieces.pop()[0]) if pieces[-1][1] == True else self.constant(float("nan"))  # noqa: E712
+        otherwise = pieces.pop()[0] if pieces[-1][1].func.__name__ == "BooleanTrue" else None
+        result = self.constant(float("nan")) if otherwise is None else self.visit(otherwise)
         for value, condition in reversed(pieces):
             result = self.apply("select", self.visit(condition), self.visit(value), result)
         return result

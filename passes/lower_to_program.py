@@ -60,8 +60,11 @@ class _Lowering:
         for v in topological(self.graph.roots):
             self._value(v)
         outputs = [self._output(k, v) for k, v in enumerate(self.graph.outputs)]
-        copies = [(s, new) for s, new in self.graph.updates if not self._in_place(s, new)]
+        updates = [(s, self._saved(s, new)) for s, new in self.graph.updates]
+        copies = [(s, new) for s, new in updates if not self._in_place(s, new)]
         final = [self._copy(new, self.buffers[s]) for s, new in copies]
+        for s, _ in copies:  # whoever reads a state reads its old value
+            del self.maker[self.buffers[s]]
         order = self._order(final)
         calls = tuple(self._call(step) for step in order)
         fixed = [self.slots[self.buffers[v]] for v in (*self.graph.inputs, *self.graph.states)]
@@ -138,6 +141,17 @@ class _Lowering:
         t = v.tensor
         p = OPS["input"](name="p0", shape=t.shape, dtype=t.dtype)
         return self._step(Graph("copy", (p,), (), (OPS["stop_gradient"](p),)), (v,), (to,))
+
+    def _saved(self, state: Value, new: Value) -> Value:
+        """A new value that is another updated state's memory (``a, b = b, a``): a copy of it, made in time."""
+        base = self._base(self.buffers[new])
+        updated = {self.buffers[s] for s, n in self.graph.updates if n is not s}
+        if base not in updated - {self.buffers[state]}:
+            return new
+        saved = OPS["stop_gradient"](new)
+        self.buffers[saved] = self._temp(new.tensor)
+        self._copy(new, self.buffers[saved])
+        return saved
 
     def _in_place(self, state: Value, new: Value) -> bool:
         """Let the step that makes a state's new value write it to the state's memory, if order allows."""

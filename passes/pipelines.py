@@ -5,6 +5,7 @@ from __future__ import annotations
 from .canonicalize import canonicalize
 from .cpu_model import CpuModel
 from .cse import cse
+from .cuda_model import CudaModel
 from .dce import dce
 from .expand_math import expand_math
 from .fold import fold
@@ -12,6 +13,7 @@ from .fuse import fuse, isolate
 from .legalize import legalize
 from .manager import Pass, Pipeline
 from .schedule_cpu import schedule_cpu
+from .schedule_cuda import schedule_cuda
 from .simplify import simplify
 from .stabilize import stabilize
 
@@ -41,4 +43,11 @@ def cpu_kernel_pipeline(cpu: CpuModel) -> Pipeline:
     return Pipeline([
         Pass("schedule", lambda k: schedule_cpu(k, cpu), establishes=("scheduled",), why="loops for this CPU"),
         Pass("expand math", expand_math, requires=("scheduled",), why="functions become machine operations"),
+    ])  # fmt: skip
+
+
+def cuda_kernel_pipeline(gpu: CudaModel) -> Pipeline:
+    """From a declarative kernel to what the CUDA emitter takes; the device's library has the functions."""
+    return Pipeline([
+        Pass("schedule", lambda k: schedule_cuda(k, gpu), establishes=("scheduled",), why="launches, blocks and threads"),
     ])  # fmt: skip

@@ -15,7 +15,7 @@ from ..ir.loops import (
 from ..ir.scalars import apply, const, select
 from .cpu_model import CpuModel
 
-__all__ = ["identity", "lower_reduction", "vector_axis"]
+__all__ = ["identity", "lower_reduction", "serial_reduction", "vector_axis"]
 
 UNROLL = 4
 """Vectors of partial results, so that one addition need not wait for the one before."""
@@ -63,19 +63,24 @@ def lower_reduction(s: Let, cpu: CpuModel, across: str | None) -> list[Stmt]:
     """
     e = s.value
     assert isinstance(e, Reduce)
+    if across is None and vector_axis(e, cpu) and not any(isinstance(x, Reduce) for x in walk(e.body)):
+        return _lower_vector(s.name, e, cpu)
+    return serial_reduction(s.name, e)
+
+
+def serial_reduction(name: str, e: Reduce) -> list[Stmt]:
+    """Bind `name` to a reduction by loops over one accumulator, in the order of the axes."""
     if any(isinstance(x, Reduce) for x in walk(e.body)):
         raise CompileError("a reduction inside a reduction that depends on it")
     if e.combiner in ("argmax", "argmin"):
-        return _lower_arg(s.name, e)
-    if across is None and vector_axis(e, cpu):
-        return _lower_vector(s.name, e, cpu)
-    acc = Buffer(f"{s.name}.acc", e.dtype, ())
+        return _lower_arg(name, e)
+    acc = Buffer(f"{name}.acc", e.dtype, ())
     update: Stmt = Store(acc, (), e.body, e.combiner)
     return [
         Alloc(acc, "register"),
         Store(acc, (), identity(e.combiner, e.dtype)),
         _loops(e.axes, update),
-        Let(s.name, Load(acc, ())),
+        Let(name, Load(acc, ())),
     ]
 
 

@@ -9,11 +9,12 @@ from ...errors import CompileError
 from ...ir.dims import Dim, Poly, coefficient, product, substitute
 from ...ir.dtypes import DType, bool_, int64
 from ...ir.loops import (
-    Alloc, Buffer, Const, Expr, For, If, Index, Kernel, Let, Load, Scalar, Stmt, Store, Temp, statements, walk,
+    Alloc, Buffer, Const, Expr, For, If, Index, Kernel, Let, Load, Scalar, Stmt, Store, Temp, flat_index, statements, walk,
 )  # fmt: skip
 from .cost import work
 from .function import FunctionText, ModuleText
 from .instructions import Val, emit_scalar, lane_numbers, literal, splat, storage_type
+from .strided import STRIDES, strided_load
 
 __all__ = ["emit_kernel"]
 
@@ -125,6 +126,9 @@ class _Emitter:
         guard = self._mask_with(self.expr(e.guard, memo) if e.guard is not None else None)
         if guard is not None and guard.lanes == 1:
             return self._guarded_load(e, guard, memo)
+        stride = self._stride(e) if guard is None else 0
+        if stride in STRIDES:
+            return self._from_storage(self._strided_load(e, stride), e.dtype, self.lanes)
         pointer, contiguous = self.address(e.buffer, e.indices, memo)
         lanes = self.lanes if contiguous else pointer.lanes
         if guard is not None:
@@ -134,6 +138,27 @@ class _Emitter:
             true = splat(self.f, Val("true", bool_), lanes)
             return self._from_storage(self._masked_load(e.buffer, pointer, False, true), e.dtype, lanes)
         return self._from_storage(self._plain_load(e.buffer, pointer, lanes), e.dtype, lanes)
+
+    def _stride(self, e: Load) -> Dim:
+        """How many elements lie between lanes, if the same number everywhere; else 0."""
+        position = flat_index(e)
+        if position is None or self.lanes == 1 or self.memory[e.buffer.name].lanes > 1:
+            return 0
+        return coefficient(position, self.f.vector[0] if self.f.vector else "") or 0
+
+    def _strided_load(self, e: Load, stride: int) -> str:
+        f, position = self.f, flat_index(e)
+        assert position is not None and f.vector is not None
+        element = storage_type(e.buffer.dtype)
+        unrolled: dict[str, Dim] = {v: x for v, x in f.vars.items() if isinstance(x, int)}
+        first = f.dim(substitute(position, unrolled))
+        base = f.assign(f"getelementptr inbounds {element}, ptr {self.memory[e.buffer.name].pointer}, {first}")
+
+        def load(offset: int) -> str:
+            pointer = f.assign(f"getelementptr inbounds {element}, ptr {base}, i64 {offset}")
+            return self._plain_load(e.buffer, Val(f"ptr {pointer}", int64), self.lanes)
+
+        return strided_load(f, self._storage_vector(e.buffer.dtype, self.lanes), self.lanes, stride, load)
 
     def _storage_vector(self, dtype: DType, lanes: int) -> str:
         return storage_type(dtype) if lanes == 1 else f"<{lanes} x {storage_type(dtype)}>"

@@ -15,7 +15,7 @@ from .codegen import attributes
 from .emit import emit_kernel
 from .function import FunctionText, ModuleText
 from .instructions import Val
-from .pool import POOL_IR
+from .pool import pool_ir
 
 __all__ = ["emit_program"]
 
@@ -32,7 +32,7 @@ def emit_program(program: Program, target: CpuTarget) -> str:
     for name, array in program.constants.items():
         module.functions.append(_constant(name, array))
     module.functions.append(_entry(program, module))
-    return "\n".join([POOL_IR, module.text(), attributes(target)])
+    return "\n".join([pool_ir(target.triple.split("-")[0]), module.text(), attributes(target)])
 
 
 def _constant(name: str, array: np.ndarray[Any, Any]) -> str:

@@ -14,7 +14,7 @@ from ...ir.dtypes import DType, as_dtype, default_dtype, float32, int64, result_
 from ...ir.types import Shape
 from ..shapes import as_dim, as_shape, fail
 from ..source import located
-from ..tensor import ArrayLike, Tensor, apply, to_array, to_value
+from ..tensor import ArrayLike, Tensor, apply, to_value
 
 __all__ = [
     "arange", "asarray", "empty", "empty_like", "eye", "full", "full_like", "linspace", "meshgrid", "one_hot",

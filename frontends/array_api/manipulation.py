@@ -86,9 +86,10 @@ def transpose(x: ArrayLike, axes: Sequence[int] | None = None) -> Tensor:
 def moveaxis(x: ArrayLike, source: int | Sequence[int], destination: int | Sequence[int]) -> Tensor:
     """Axes moved to other positions; the others keep their order."""
     x = asarray(x)
-    one = isinstance(source, int)
-    sources = [as_axis(a, x.ndim, "moveaxis") for a in ([source] if one else source)]  # type: ignore[union-attr]
-    targets = [as_axis(a, x.ndim, "moveaxis") for a in ([destination] if one else destination)]  # type: ignore[union-attr]
+    sources, targets = (
+        [as_axis(a, x.ndim, "moveaxis") for a in ([axes] if isinstance(axes, int) else axes)]
+        for axes in (source, destination)
+    )
     if len(sources) != len(targets) or len(set(sources)) < len(sources) or len(set(targets)) < len(targets):
         fail("moveaxis", GraphError, f"cannot move axes {source} to {destination}", [x])
     order = [a for a in range(x.ndim) if a not in sources]

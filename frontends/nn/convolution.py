@@ -36,8 +36,9 @@ def bilinear(x1: ArrayLike, x2: ArrayLike, weight: ArrayLike, bias: ArrayLike | 
     return y if bias is None else y + bias
 
 
-def _pairs(name: str, padding: Padding, stride: tuple[int, ...], dilation: tuple[int, ...], kernel: tuple[Dim, ...]) \
-        -> tuple[tuple[int, int], ...]:
+def _pairs(
+    name: str, padding: Padding, stride: tuple[int, ...], dilation: tuple[int, ...], kernel: tuple[Dim, ...],
+) -> tuple[tuple[int, int], ...]:
     """Padding before and after, per axis; ``"same"`` puts the odd element after."""
     n = len(stride)
     if padding == "valid":
@@ -56,7 +57,7 @@ def _pairs(name: str, padding: Padding, stride: tuple[int, ...], dilation: tuple
 
 def _operands(name: str, n: int, x: ArrayLike, weight: ArrayLike) -> tuple[Tensor, Tensor]:
     x, weight = floating(name, x), floating(name, weight)
-    axes = "LDHW"[:1] if n == 1 else "DHW"[3 - n:]
+    axes = "L" if n == 1 else "DHW"[3 - n:]
     if x.ndim not in (n + 1, n + 2) or weight.ndim != n + 2:
         fail(
             name, ShapeError, f"got an input of rank {x.ndim} and a weight of rank {weight.ndim}", [x, weight],

@@ -1,0 +1,1 @@
+"""One module per framework, with PEERS, a list of `benchmarks.peer.Peer`."""

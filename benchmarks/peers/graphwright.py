@@ -1,0 +1,86 @@
+"""Graphwright, through its public face: NumPy arrays in, NumPy arrays out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..peer import Peer, Session
+
+gw: Any = None
+
+
+class _Ops:
+    def __getattr__(self, name):
+        return getattr(gw.nn, name, None) or getattr(gw, name)
+
+    def linear(self, x, w, b):
+        return x @ w + b
+
+    def image(self, x):
+        return x
+
+    def flatten(self, x):
+        return gw.flatten(x, 1)
+
+    def layer_norm(self, x, w, b):
+        return gw.nn.layer_norm(x, x.shape[-1:], w, b)
+
+
+class Graphwright(Peer):
+    """One compilation for every batch size: the batch is a symbolic dimension."""
+
+    name, title, ours = "graphwright", "Graphwright", True
+    symbolic = True
+
+    def environment(self, threads, cache):
+        return {"GRAPHWRIGHT_NUM_THREADS": str(threads), "GRAPHWRIGHT_CACHE_DIR": cache}
+
+    def load(self, threads):
+        global gw
+        import graphwright as gw
+
+        gw.set_num_threads(threads)
+        return gw.__version__
+
+    def build(self, workload, parameters, inputs):
+        p = {name: gw.Variable(value, name=name) for name, value in parameters.items()}
+        args = {name: self._placeholder(workload, name, value) for name, value in inputs.items()}
+        value = workload.compute(_Ops(), p, **args)
+        outputs, updates = [value], {}
+        if workload.kind == "gradient":
+            outputs += gw.grad(value, [args[name] for name in workload.wrt])
+        elif workload.kind == "train":
+            updates = _sgd(workload, list(p.values()), gw.grad(value, list(p.values())))
+        # A single output is returned as it is, not in a list, as users would have it.
+        single = len(outputs) == 1
+        f = gw.function(list(args.values()), outputs[0] if single else outputs, updates=updates, name=workload.name)
+        given = tuple(inputs.values())
+        return Session(
+            lambda: f(*given), lambda r: [np.asarray(a) for a in ([r] if single else r)],
+            lambda: {name: np.array(v.value) for name, v in p.items()},
+        )
+
+    def _placeholder(self, workload, name, value):
+        shape = ("N", *value.shape[1:]) if workload.batched and self.symbolic else value.shape
+        return gw.placeholder(name, value.dtype.name, shape)
+
+
+class Static(Graphwright):
+    """All sizes known to the compiler, as in the peers that compile."""
+
+    name, title, symbolic, default = "graphwright_static", "Graphwright, fixed sizes", False, False
+
+
+def _sgd(workload, parameters, gradients):
+    updates = {}
+    for p, g in zip(parameters, gradients):
+        if workload.momentum:
+            v = gw.Variable(np.zeros(p.value.shape, np.float32), name=f"velocity_{p.name}")
+            updates[v] = g = workload.momentum * v + g
+        updates[p] = p - workload.learning_rate * g
+    return updates
+
+
+PEERS = [Graphwright(), Static()]

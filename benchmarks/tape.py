@@ -1,0 +1,194 @@
+"""Reverse-mode differentiation in NumPy, as one would write it by hand: a row of functions and a tape.
+
+Each function returns its value and, per operand, the map from the cotangent of the value to that of the
+operand; maps of operands that need no gradient are not called.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from .peer import Unsupported
+
+__all__ = ["Plain", "Taped", "Value", "gradients"]
+
+
+def _tanh(x):
+    y = np.tanh(x)
+    return y, (lambda g: g * (1 - y * y),)
+
+
+def _exp(x):
+    y = np.exp(x)
+    return y, (lambda g: g * y,)
+
+
+def _gelu(x):
+    half = 0.5 * (1 + _erf(x * x.dtype.type(0.5**0.5)))
+    density = (2 * math.pi) ** -0.5
+    return x * half, (lambda g: g * (half + x * density * np.exp(-0.5 * x * x)),)
+
+
+def _erf(x):
+    try:
+        from scipy.special import erf
+    except ImportError:
+        if x.dtype != np.float64:
+            raise Unsupported("NumPy has no erf, and SciPy is not installed") from None
+        erf = np.vectorize(math.erf, otypes=[float])
+    return erf(x)
+
+
+def _linear(x, w, b):
+    y = x @ w
+    y += b
+    return y, (lambda g: g @ w.T, lambda g: x.T @ g, lambda g: g.sum(0))
+
+
+def _image(x):
+    return x, (lambda g: g,)
+
+
+def _flatten(x):
+    return x.reshape(len(x), -1), (lambda g: g.reshape(x.shape),)
+
+
+def _conv2d(x, w, b):
+    outputs, channels, height, width = w.shape
+    windows = sliding_window_view(x, (height, width), axis=(2, 3)).transpose(0, 2, 3, 1, 4, 5)
+    n, rows, columns = windows.shape[:3]
+    patches, matrix = windows.reshape(n * rows * columns, -1), w.reshape(outputs, -1)
+    y = patches @ matrix.T
+    y += b
+
+    def flat(g):
+        return g.transpose(0, 2, 3, 1).reshape(-1, outputs)
+
+    def by_image(g):
+        spread = (flat(g) @ matrix).reshape(n, rows, columns, channels, height, width).transpose(4, 5, 0, 3, 1, 2)
+        total = np.zeros_like(x)
+        for i in range(height):
+            for j in range(width):
+                total[:, :, i:i + rows, j:j + columns] += spread[i, j]
+        return total
+
+    return y.reshape(n, rows, columns, outputs).transpose(0, 3, 1, 2), (
+        by_image, lambda g: (flat(g).T @ patches).reshape(w.shape), lambda g: flat(g).sum(0),
+    )
+
+
+def _max_pool2d(x, size):
+    n, channels, height, width = x.shape
+    rows, columns = height // size, width // size
+    tiles = x[:, :, :rows * size, :columns * size].reshape(n, channels, rows, size, columns, size)
+    y = tiles.max((3, 5))
+
+    def by_image(g):
+        # Equal largest elements of a window all get the cotangent: with random data they come only from
+        # a saturated tanh, whose derivative is zero.
+        chosen = np.where(tiles == y[:, :, :, None, :, None], g[:, :, :, None, :, None], x.dtype.type(0))
+        total = np.zeros_like(x)
+        total[:, :, :rows * size, :columns * size] = chosen.reshape(n, channels, rows * size, columns * size)
+        return total
+
+    return y, (by_image,)
+
+
+def _layer_norm(x, w, b):
+    centered = x - x.mean(-1, keepdims=True)
+    scale = 1 / np.sqrt((centered * centered).mean(-1, keepdims=True) + x.dtype.type(1e-5))
+    normal = centered * scale
+
+    def by_x(g):
+        g = g * w
+        return scale * (g - g.mean(-1, keepdims=True) - normal * (g * normal).mean(-1, keepdims=True))
+
+    return normal * w + b, (by_x, lambda g: (g * normal).sum(0), lambda g: g.sum(0))
+
+
+def _cross_entropy(logits, labels):
+    at = np.arange(len(labels)), labels
+    shifted = logits - logits.max(1, keepdims=True)
+    powers = np.exp(shifted)
+    totals = powers.sum(1, keepdims=True)
+
+    def by_logits(g):
+        result = powers / totals
+        result[at] -= 1
+        result *= g / len(labels)
+        return result
+
+    return np.mean(np.log(totals[:, 0]) - shifted[at]), (by_logits,)
+
+
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "tanh": _tanh, "exp": _exp, "gelu": _gelu, "linear": _linear, "image": _image, "flatten": _flatten,
+    "conv2d": _conv2d, "max_pool2d": _max_pool2d, "layer_norm": _layer_norm, "cross_entropy": _cross_entropy,
+}
+
+
+class Value:
+    """An array on the tape, with the values it came from."""
+
+    __slots__ = ("cotangent", "data", "pullbacks")
+
+    def __init__(self, data: Any, pullbacks: Sequence[tuple[Value, Callable[..., Any]]] = ()) -> None:
+        self.data, self.pullbacks, self.cotangent = data, pullbacks, None
+
+
+class Plain:
+    """The functions on arrays."""
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        function = _function(name)
+        return lambda *args: function(*args)[0]
+
+
+class Taped:
+    """The functions on `Value`; operands that are arrays are constants."""
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        function = _function(name)
+
+        def taped(*args: Any) -> Value:
+            data, pullbacks = function(*(a.data if isinstance(a, Value) else a for a in args))
+            return Value(data, [(a, f) for a, f in zip(args, pullbacks) if isinstance(a, Value)])
+
+        return taped
+
+
+def _function(name: str) -> Callable[..., Any]:
+    if name not in _FUNCTIONS:
+        raise Unsupported(f"there is no {name} in NumPy's vocabulary")
+    return _FUNCTIONS[name]
+
+
+def gradients(loss: Value, leaves: Sequence[Value]) -> list[np.ndarray]:
+    """The gradient of a scalar by the leaves."""
+    loss.cotangent = loss.data.dtype.type(1)
+    for value in reversed(_order(loss)):
+        for operand, pullback in value.pullbacks:
+            g = pullback(value.cotangent)
+            operand.cotangent = g if operand.cotangent is None else operand.cotangent + g
+    return [leaf.cotangent for leaf in leaves]
+
+
+def _order(root: Value) -> list[Value]:
+    """Values with their operands before them."""
+    order: list[Value] = []
+    seen: set[int] = set()
+
+    def visit(value: Value) -> None:
+        if id(value) not in seen:
+            seen.add(id(value))
+            for operand, _ in value.pullbacks:
+                visit(operand)
+            order.append(value)
+
+    visit(root)
+    return order

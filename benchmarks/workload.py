@@ -1,0 +1,121 @@
+"""What is measured: a record per workload, found in the modules of `benchmarks.workloads`.
+
+A workload is written once, against the vocabulary `Ops` that every peer provides in its own idiom, so all
+peers do the same work on the same data, and a new workload is one small file.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+__all__ = ["Arrays", "Ops", "Sizes", "Workload", "find", "workloads"]
+
+Sizes = Mapping[str, int]
+Arrays = dict[str, np.ndarray]
+
+
+class Ops(Protocol):
+    """The functions that workloads are written with, beside the operators ``+ - * @``.
+
+    A peer that lacks one is left out of the workloads that need it.
+    """
+
+    def tanh(self, x: Any) -> Any: ...
+    def exp(self, x: Any) -> Any: ...
+    def gelu(self, x: Any) -> Any:
+        """The exact form, with erf."""
+    def linear(self, x: Any, w: Any, b: Any) -> Any:
+        """``x @ w + b`` with w of shape (inputs, outputs)."""
+    def image(self, x: Any) -> Any:
+        """Images (N, C, H, W), brought to the layout that the peer likes best; `flatten` undoes it."""
+    def conv2d(self, x: Any, w: Any, b: Any) -> Any:
+        """Stride 1, no padding; w of shape (outputs, inputs, height, width)."""
+    def max_pool2d(self, x: Any, size: int) -> Any:
+        """Windows of size x size side by side."""
+    def flatten(self, x: Any) -> Any:
+        """(N, C, H, W) to (N, C*H*W), in this order."""
+    def layer_norm(self, x: Any, w: Any, b: Any) -> Any:
+        """Over the last axis, eps 1e-5."""
+    def cross_entropy(self, logits: Any, labels: Any) -> Any:
+        """The mean over the batch, of integer labels."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One workload.
+
+    Attributes
+    ----------
+    name, title : for the command line and for the table.
+    kind : ``forward`` computes a value; ``gradient`` a value and its gradient by the inputs named in `wrt`;
+        ``train`` a loss, its gradient by all parameters, and the update of them in place.
+    sizes, tiny : the dimensions measured, and those for a test of the machinery.
+    parameters, inputs : make the float32 parameters and the inputs from a generator and the sizes.
+    compute : the computation, from `Ops`, parameters and inputs, both by name.
+    flops, nbytes : multiplications and additions, and bytes that must move, for a call; for the limits.
+    batched : whether the first axis of each input is a batch, which Graphwright then compiles as ``N``.
+    learning_rate, momentum : of SGD: ``v = momentum*v + g; p = p - learning_rate*v``.
+    tolerance : largest error allowed of values, relative to the largest value.
+    leave_out : peers not measured here, with the reason.
+    """
+
+    name: str
+    title: str
+    kind: Literal["forward", "gradient", "train"]
+    sizes: Sizes
+    tiny: Sizes
+    inputs: Callable[[np.random.Generator, Sizes], Arrays]
+    compute: Callable[..., Any]
+    parameters: Callable[[np.random.Generator, Sizes], Arrays] = lambda rng, sizes: {}
+    flops: Callable[[Sizes], float] | None = None
+    nbytes: Callable[[Sizes], float] | None = None
+    batched: bool = True
+    wrt: tuple[str, ...] = ()
+    learning_rate: float = 0.0
+    momentum: float = 0.0
+    tolerance: float = 1e-4
+    leave_out: Mapping[str, str] = field(default_factory=dict)
+
+    def data(self, tiny: bool = False, seed: int = 0) -> tuple[Arrays, Arrays]:
+        """Parameters and inputs: the same for each peer."""
+        rng, sizes = np.random.default_rng(seed), self.tiny if tiny else self.sizes
+        return self.parameters(rng, sizes), self.inputs(rng, sizes)
+
+
+def dense(rng: np.random.Generator, name: str, inputs: int, outputs: int) -> Arrays:
+    """Weights and bias of a dense layer."""
+    return {
+        f"w{name}": (rng.standard_normal((inputs, outputs)) / inputs**0.5).astype(np.float32),
+        f"b{name}": np.zeros(outputs, np.float32),
+    }
+
+
+def workloads() -> list[Workload]:
+    """All of them, in the order of the table."""
+    from . import workloads as package
+
+    found: list[tuple[int, Workload]] = []
+    for info in pkgutil.iter_modules(package.__path__):
+        module = importlib.import_module(f"{package.__name__}.{info.name}")
+        found += [(module.ORDER, workload) for workload in module.WORKLOADS]
+    return [workload for _, workload in sorted(found, key=lambda item: item[0])]
+
+
+def find(names: str | None) -> list[Workload]:
+    """Those named in a comma-separated list: by name, or by its beginning up to an underscore."""
+    everything = workloads()
+    if names is None:
+        return everything
+    chosen: list[Workload] = []
+    for name in names.split(","):
+        hits = [w for w in everything if w.name == name or w.name.startswith(name + "_")]
+        if not hits:
+            raise SystemExit(f"no workload {name!r}; there are {', '.join(w.name for w in everything)}")
+        chosen += [w for w in hits if w not in chosen]
+    return chosen

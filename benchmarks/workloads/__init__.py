@@ -1,0 +1,1 @@
+"""One module per workload, with ORDER, its place in the table, and WORKLOADS, a list of records."""
