@@ -66,6 +66,7 @@ _CONSTANTS = {
 
 
 def __getattr__(name: str) -> Any:
+    value: Any
     if name in _CONSTANTS:
         value = _CONSTANTS[name]
     elif name == "nn":

@@ -46,10 +46,10 @@ class Plan:
     batch: int = 64
     rate: float = 0.05
     momentum: float = 0.9
-    decay: float = 5e-4  # of the weights
+    decay: float = 5e-4  # how strongly weights are drawn to 0
 
 
-DIGITS = Plan(channels=(16, 32), kernel=3, padding=1, hidden=64, shift=1, epochs=40, batch=32)
+DIGITS = Plan(channels=(32, 64), kernel=3, padding=1, hidden=128, shift=1, epochs=40, batch=32, decay=2e-3)
 MNIST = Plan(channels=(20, 50), kernel=5, padding=0, hidden=500, shift=2, epochs=12)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import DTypeError, GraphError
 from ..ir.broadcasting import as_value
+from ..ir.dims import evaluate
 from ..ir.dtypes import DType, as_dtype, float32, promote
 from ..ir.graph import Value, make
 from ..ir.loops import Expr
@@ -138,7 +139,8 @@ def register_expression(name: str, expr: Any, symbols: Sequence[Any]) -> Op:
         return np.broadcast_to(np.asarray(result, dtype), np.broadcast_shapes(*(np.shape(a) for a in arrays)))
 
     def scalar(*operands: Expr) -> Expr:
-        return translate(expr, dict(zip(symbols, operands)), _numeric(operands))
+        result: Expr = translate(expr, dict(zip(symbols, operands)), _numeric(operands))
+        return result
 
     @functools.cache
     def derivative(k: int) -> Any:
@@ -231,7 +233,7 @@ def custom_op(
     def reference(*arrays: Any) -> Any:
         own = [np.ascontiguousarray(a).reshape(np.shape(a)) for a in arrays]
         result = _result_type(name, infer, [TensorType(as_dtype(a.dtype), a.shape) for a in own])
-        out = np.zeros(result.shape, result.dtype.numpy)
+        out = np.zeros([evaluate(d, {}) for d in result.shape], result.dtype.numpy)
         kernel(out, *own)
         return out
 

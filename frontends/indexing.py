@@ -147,8 +147,9 @@ def _slice(x: Tensor, k: slice, size: Dim) -> tuple[Dim, Dim, int]:
     if not isinstance(step, int) or step == 0:
         fail("index", GraphError, f"a slice step must be an integer other than 0, got {step}", [x])
     bounds = [None if b is None else _bound(x, b) for b in (k.start, k.stop)]
-    if isinstance(size, int) and not any(isinstance(b, Poly) for b in bounds):
-        positions = range(size)[slice(bounds[0], bounds[1], step)]
+    first, last = bounds
+    if isinstance(size, int) and not isinstance(first, Poly) and not isinstance(last, Poly):
+        positions = range(size)[first:last:step]
         return (positions[0] if positions else 0), len(positions), step
     if step < 0:
         return _backward(x, bounds, size, step)

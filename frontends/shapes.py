@@ -111,7 +111,8 @@ def as_axis(axis: object, rank: int, what: str) -> int:
         fail(what, GraphError, f"axis {axis!r} is not an integer")
     if not -rank <= k < rank:
         fail(
-            what, IndexRangeError, f"axis {k} is out of range for rank {rank}", advice=f"axes are {-rank} .. {rank - 1}",
+            what, IndexRangeError, f"axis {k} is out of range for rank {rank}",
+            advice=f"axes are {-rank} .. {rank - 1}",
         )
     return k % rank
 

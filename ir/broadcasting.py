@@ -112,7 +112,8 @@ def lift(op: Op, operands: Sequence[object]) -> tuple[Value, ...]:
     operands = [as_value(x) if isinstance(x, np.ndarray) else x for x in operands]
     try:
         dtype = _common_dtype(op, operands)
-        values = [_cast(as_value(x, dtype) if not isinstance(x, Value) else x, dtype) for x in operands]
+        given = [as_value(x, dtype) if not isinstance(x, Value) else x for x in operands]
+        values = [_cast(x, dtype) for x in given]
     except DTypeError as error:
         made = [as_value(x) for x in operands]
         Typing(op, made, {}).fail(DTypeError, str(error))
@@ -121,7 +122,7 @@ def lift(op: Op, operands: Sequence[object]) -> tuple[Value, ...]:
     for v in values:
         shape = broadcast_shapes(shape, v.tensor.shape) if shape is not None else None
     if shape is None:
-        Typing(op, values, {}).fail(
+        Typing(op, [*values[:len(head)], *given], {}).fail(
             ShapeError, "the shapes do not broadcast",
             "dimensions must be equal or 1, aligned at the last axis",
         )

@@ -156,6 +156,7 @@ def _terms(dim: Dim) -> Iterable[tuple[Monomial, int]]:
     return dim.terms if isinstance(dim, Poly) else (((), dim),)
 
 
+@lru_cache(maxsize=65536)
 def _order(monomial: Monomial) -> tuple[int, str]:
     return -sum(p for _, p in monomial), " ".join(f"{a}^{p}" for a, p in monomial)
 

@@ -19,10 +19,10 @@ from dataclasses import replace as with_fields
 from ..ir.dims import Dim, ceildiv, coefficient, dim_min, floordiv, mod, product, symbol, symbols
 from ..ir.dtypes import DType
 from ..ir.loops import (
-    Alloc, Buffer, Const, Expr, For, If, Index, Kernel, Let, Load, Reduce, Scalar, Stmt, Store, Temp, flat_index,
+    Alloc, Buffer, Expr, For, If, Index, Kernel, Let, Load, Reduce, Scalar, Stmt, Store, Temp, flat_index,
     free_symbols, replace, walk,
 )  # fmt: skip
-from ..ir.scalars import apply, const
+from ..ir.scalars import SCALARS, apply, const
 from .cpu_model import CpuModel
 from .schedule_reduction import fold_lanes
 
@@ -30,6 +30,10 @@ __all__ = ["schedule_contraction"]
 
 PACK_ROWS = 24
 """Rows of A from which packing B pays: each packed element is then used several times."""
+
+
+SHORT_EPILOGUE = 2
+"""Scalar operations up to which the epilogue acts on registers, unrolled; a longer one loops over memory."""
 
 
 @dataclass(frozen=True)
@@ -244,8 +248,24 @@ def _lanes_over_columns(c: Contraction, cpu: CpuModel, pack: bool) -> tuple[Stmt
     whole: Expr | None = None
     if not _divides(tile.columns, n):
         whole = apply("le", Index(order.start[c.column] + tile.columns), Index(n))
-    body = _either(whole, lambda edge: _column_tile(c, tile, lanes, order, b, edge, packed=pack))
-    return (*prelude, *order.wrap(tuple(body)))
+    if pack:  # panels are padded: only the result has an edge
+        body = _column_sums(c, tile, lanes, order, b, None)
+        body += _either(whole, lambda edge: _column_results(c, tile, lanes, order, edge))
+    else:
+        body = _either(whole, lambda edge: [
+            *_column_sums(c, tile, lanes, order, b, _inside(c, order, edge)),
+            *_column_results(c, tile, lanes, order, edge),
+        ])  # fmt: skip
+    return (*prelude, *order.wrap((Alloc(_accumulator(c, tile), "register"), *body)))
+
+
+def _accumulator(c: Contraction, tile: Tile) -> Buffer:
+    return Buffer("acc", c.total.dtype, (tile.rows, tile.columns))
+
+
+def _inside(c: Contraction, order: _Order, edge: bool) -> Expr | None:
+    """Whether a tile's column exists, if that is in question."""
+    return _below(order.start[c.column] + symbol("j"), c.extent(c.column)) if edge else None
 
 
 def _size(extent: Dim) -> float:
@@ -293,37 +313,54 @@ def _pack(c: Contraction, tile: Tile, lanes: int, order: _Order) -> tuple[list[S
     return [Alloc(panel, "workspace"), *body], read
 
 
-def _column_tile(
-    c: Contraction, tile: Tile, lanes: int, order: _Order, b: Callable[[Expr], Expr], edge: bool, packed: bool
+def _column_sums(
+    c: Contraction, tile: Tile, lanes: int, order: _Order, b: Callable[[Expr], Expr], inside: Expr | None
 ) -> list[Stmt]:
-    dtype = c.total.dtype
-    acc = Buffer("acc", dtype, (tile.rows, tile.columns))
+    """The tile's sums, in registers."""
+    dtype, acc = c.total.dtype, _accumulator(c, tile)
     line = Buffer("line", dtype, (tile.columns,))
     u, j = symbol("u"), symbol("j")
-    n = c.extent(c.column)
-    column = order.start[c.column] + j
-    inside = _below(column, n) if edge else None
 
     def across(*body: Stmt) -> For:
         return For("j", tile.columns, body, "vector", lanes)
 
-    b_value = b(Index(j)) if packed else replace(c.b, {c.column: column}, guard=inside)
+    b_value = replace(b(Index(j)), {c.column: order.start[c.column] + j}, guard=inside)
     a_value = replace(c.a, _row_values(c, order, u, clamp=True))
+    product_ = apply("mul", Temp("a", dtype), Load(line, (Index(j),)))
     update: list[Stmt] = [
         across(Store(line, (Index(j),), b_value)),
-        For("u", tile.rows, (
-            Let("a", a_value),
-            across(Store(acc, (Index(u), Index(j)), apply("mul", Temp("a", dtype), Load(line, (Index(j),))), "add")),
-        ), "unroll"),
-    ]  # fmt: skip
-    finish = _epilogue(c, order, Load(acc, (Index(u), Index(j))), {c.column: column}, inside)
+        For("u", tile.rows, (Let("a", a_value), across(Store(acc, (Index(u), Index(j)), product_, "add"))), "unroll"),
+    ]
     return [
-        Alloc(acc, "register"),
         Alloc(line, "register"),
         For("u", tile.rows, (across(Store(acc, (Index(u), Index(j)), const(0, dtype))),), "unroll"),
         *_k_loops(c, update),
-        For("u", tile.rows, tuple(_rows_inside(c, order, u, [across(*finish)])), "unroll"),
     ]
+
+
+def _column_results(c: Contraction, tile: Tile, lanes: int, order: _Order, edge: bool) -> list[Stmt]:
+    """The epilogue for the tile's elements that exist; a long one in a loop, from memory."""
+    acc, u, j = _accumulator(c, tile), symbol("u"), symbol("j")
+    values = {c.column: order.start[c.column] + j}
+
+    def finish(total: Buffer, kind: str) -> For:
+        results = _epilogue(c, order, Load(total, (Index(u), Index(j))), values, _inside(c, order, edge))
+        row = _rows_inside(c, order, u, [For("j", tile.columns, tuple(results), "vector", lanes)])
+        return For("u", tile.rows, tuple(row), kind)
+
+    if not _is_long(c):
+        return [finish(acc, "unroll")]
+    tile_memory = Buffer("sums", acc.dtype, acc.shape)
+    copy = Store(tile_memory, (Index(u), Index(j)), Load(acc, (Index(u), Index(j))))
+    spill = For("u", tile.rows, (For("j", tile.columns, (copy,), "vector", lanes),), "unroll")
+    return [Alloc(tile_memory, "local"), spill, finish(tile_memory, "serial")]
+
+
+def _is_long(c: Contraction) -> bool:
+    """Whether the epilogue is too much code to stand there once for each row of the tile."""
+    roots = [s.value for s in c.epilogue if isinstance(s, (Let, Store))]
+    ops = [e.op for r in roots for e in walk(r) if isinstance(e, Scalar)]
+    return len(ops) > SHORT_EPILOGUE or not all(SCALARS[op].machine for op in ops)
 
 
 def _k_loops(c: Contraction, body: list[Stmt]) -> list[Stmt]:
@@ -410,7 +447,15 @@ def _lane_tile(c: Contraction, tile: Tile, lanes: int, order: _Order, lane_axis:
             inner = [For(var, size, tuple(inner))]
     start = across(Store(acc, (Index(u), Index(w), Index(q)), const(0, dtype)))
     folds = fold_lanes(acc, (Index(u), Index(w)), lanes, lanes, "add")
-    finish: list[Stmt] = _epilogue(c, order, Load(acc, (Index(u), Index(w), Index(0))), {c.column: column}, None)
+    total = Load(acc, (Index(u), Index(w), Index(0)))
+    kind = "unroll"
+    gather: list[Stmt] = []
+    if _is_long(c):  # a loop, from memory
+        sums = Buffer("sums", dtype, (tile.rows, tile.columns))
+        keep = (*folds, Store(sums, (Index(u), Index(w)), total))
+        gather = [Alloc(sums, "local"), For("u", tile.rows, (For("w", tile.columns, keep, "unroll"),), "unroll")]
+        folds, total, kind = [], Load(sums, (Index(u), Index(w))), "serial"
+    finish: list[Stmt] = _epilogue(c, order, total, {c.column: column}, None)
     if not _divides(tile.columns, n):
         finish = [If(_below(column, n), tuple(finish))]
     finish = [*folds, *_rows_inside(c, order, u, finish)]
@@ -419,8 +464,7 @@ def _lane_tile(c: Contraction, tile: Tile, lanes: int, order: _Order, lane_axis:
         *(Alloc(b, "register") for b in lines),
         For("u", tile.rows, (For("w", tile.columns, (start,), "unroll"),), "unroll"),
         *inner,
-        For("u", tile.rows, (For("w", tile.columns, tuple(finish), "unroll"),), "unroll"),
+        *gather,
+        For("u", tile.rows, (For("w", tile.columns, tuple(finish), kind),), kind),
     ]
 
-
-_ = Const

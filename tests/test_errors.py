@@ -10,6 +10,7 @@ import pytest
 
 import graphwright as gw
 from graphwright import nn
+from graphwright.ir.op import OPS
 
 F = gw.placeholder("f", "float32", ("N", 4))
 G = gw.placeholder("g", "float32", ("M", 4))
@@ -249,7 +250,19 @@ def test_a_dimension_that_an_op_cannot_take_is_refused_at_the_call(target):
 # --- extension -----------------------------------------------------------------------------------
 
 
-def test_wrong_extensions_are_refused():
+@pytest.fixture
+def registry():
+    """Ops that a test defines are gone after it."""
+    from graphwright.frontends import extend
+
+    known = set(OPS)
+    yield
+    for name in set(OPS) - known:
+        del OPS[name]
+        extend._expressions.pop(name, None)
+
+
+def test_wrong_extensions_are_refused(registry):
     import sympy
 
     s, t = sympy.symbols("s t")

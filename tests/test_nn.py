@@ -310,8 +310,10 @@ def test_batch_norm_updates_its_statistics():
 def test_group_norm_and_instance_norm():
     x, w, b = normal(2, 4, 3), normal(4), normal(4)
     check(lambda x, w, b: nn.group_norm(x, 2, w, b),
-          lambda x, w, b: standardized(x.reshape(2, 2, 2, 3), (2, 3)).reshape(x.shape) * w[:, None] + b[:, None], x, w, b)
-    check(lambda x, w, b: nn.instance_norm(x, w, b), lambda x, w, b: standardized(x, (2,)) * w[:, None] + b[:, None], x, w, b)
+          lambda x, w, b: standardized(x.reshape(2, 2, 2, 3), (2, 3)).reshape(x.shape) * w[:, None] + b[:, None],
+          x, w, b)
+    check(lambda x, w, b: nn.instance_norm(x, w, b),
+          lambda x, w, b: standardized(x, (2,)) * w[:, None] + b[:, None], x, w, b)
 
 
 def test_normalize_and_cosine_similarity():

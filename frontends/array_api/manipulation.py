@@ -218,10 +218,11 @@ def unstack(x: ArrayLike, axis: int = 0) -> tuple[Tensor, ...]:
     """The parts along an axis whose size is a known integer, without that axis."""
     x = asarray(x)
     axis = as_axis(axis, x.ndim, "unstack")
-    if not isinstance(x.shape[axis], int):
-        fail("unstack", ShapeError, f"axis {axis} has the symbolic size {x.shape[axis]}", [x])
+    size = x.shape[axis]
+    if not isinstance(size, int):
+        fail("unstack", ShapeError, f"axis {axis} has the symbolic size {size}", [x])
     before = (slice(None),) * axis
-    return tuple(x[(*before, k)] for k in range(x.shape[axis]))
+    return tuple(x[(*before, k)] for k in range(size))
 
 
 @located
@@ -305,7 +306,7 @@ def tile(x: ArrayLike, repetitions: int | Sequence[int]) -> Tensor:
     x = asarray(x)
     counts = tuple(repetitions) if isinstance(repetitions, (tuple, list)) else (repetitions,)
     try:
-        counts = tuple(operator.index(c) for c in counts)  # type: ignore[arg-type]
+        counts = tuple(operator.index(c) for c in counts)
     except TypeError:
         fail("tile", GraphError, f"the repetitions must be integers, got {repetitions!r}", [x])
     rank = max(x.ndim, len(counts))

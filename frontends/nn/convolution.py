@@ -49,7 +49,7 @@ def _pairs(
         totals = [d * (k - 1) for d, k in zip(dilation, kernel)]
         if not all(isinstance(t, int) for t in totals):
             fail(name, ShapeError, f"padding 'same' needs a kernel of known size, got {kernel}")
-        return tuple((t // 2, t - t // 2) for t in totals)  # type: ignore[operator, misc]
+        return tuple((t // 2, t - t // 2) for t in totals)  # type: ignore[misc]
     if isinstance(padding, str):
         fail(name, GraphError, f"padding must be integers, 'same' or 'valid', got {padding!r}")
     return tuple((p, p) for p in tuple_of(name, "padding", padding, n, 0))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ...errors import GraphError, ShapeError
@@ -136,7 +138,7 @@ def avg_pool3d(
     return _avg_pool(3, x, kernel_size, stride, padding, count_include_pad, divisor_override)
 
 
-def _averaging(size: int, outputs: int) -> np.ndarray:  # type: ignore[type-arg]
+def _averaging(size: int, outputs: int) -> np.ndarray[Any, Any]:
     """The matrix that averages ``floor(i*size/outputs) .. ceil((i+1)*size/outputs)`` for each output i."""
     matrix = np.zeros((size, outputs), np.float32)
     for i in range(outputs):

@@ -1,0 +1,89 @@
+"""The parent's side of a `benchmarks.worker`."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from .peer import Peer
+from .workload import Workload
+
+__all__ = ["Worker"]
+
+_SCRIPT = Path(__file__).with_name("worker.py")
+_THREADS = (
+    "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
+    "BLIS_NUM_THREADS", "NUMBA_NUM_THREADS",
+)
+
+
+class Worker:
+    """A process for one peer and one workload.
+
+    Attributes
+    ----------
+    ready : its first reply: version and compile time, or why it cannot run.
+    """
+
+    def __init__(
+        self, peer: Peer, workload: Workload, *, python: str, threads: int, tiny: bool, cpus: list[int], folder: Path,
+        cache: Path, timeout: float = 900,
+    ) -> None:
+        self.results = folder / f"{workload.name}.{peer.name}.npz"
+        self._log = folder / f"{workload.name}.{peer.name}.log"
+        job = {
+            "peer": peer.name, "workload": workload.name, "threads": threads, "tiny": tiny, "cpus": cpus,
+            "results": str(self.results),
+        }
+        environment = dict(os.environ) | dict.fromkeys(_THREADS, str(threads))
+        environment |= peer.environment(threads, str(cache))
+        with open(self._log, "w") as log:
+            self._process = subprocess.Popen(
+                [python, str(_SCRIPT), json.dumps(job)], env=environment, stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE, stderr=log, text=True, bufsize=1,
+            )
+        self.ready = self._reply(timeout)
+
+    @property
+    def failure(self) -> str | None:
+        """Why there is nothing to measure, or None."""
+        for key in ("missing", "unsupported", "error"):
+            if key in self.ready:
+                return f"{key}: {self.ready[key]}"
+        return None
+
+    def measure(self, seconds: float) -> dict[str, Any]:
+        """Samples of the workload, in seconds, taken for about so long."""
+        assert self._process.stdin is not None
+        try:
+            print(json.dumps({"seconds": seconds}), file=self._process.stdin)
+        except BrokenPipeError:
+            return {"error": self._ended()}
+        return self._reply(60 + 100 * seconds)
+
+    def close(self) -> None:
+        """End the process."""
+        for stream in (self._process.stdin, self._process.stdout):
+            assert stream is not None
+            stream.close()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _reply(self, timeout: float) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        if not select.select([self._process.stdout], [], [], timeout)[0]:
+            self._process.kill()
+            return {"error": f"no answer in {timeout:.0f} s"}
+        line = self._process.stdout.readline()
+        return json.loads(line) if line else {"error": self._ended()}
+
+    def _ended(self) -> str:
+        lines = self._log.read_text(errors="replace").strip().splitlines()
+        return f"the process ended with {self._process.wait()}: {lines[-1] if lines else ''}"

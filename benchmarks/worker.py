@@ -1,0 +1,118 @@
+"""The process of one peer and one workload: prepare, save results to be checked, then measure on request.
+
+It is started as a script, by the peer's interpreter. Replies are lines of JSON on standard output: one
+when it is ready, then one for each line read from standard input, which asks for samples.
+"""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":
+    # The repository's own folders must not hide installed modules: it is looked in first only for this package.
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    import benchmarks  # noqa: F401
+
+    sys.path.append(sys.path.pop(0))
+
+import numpy as np
+
+from benchmarks.peer import Session, Unsupported, peers
+from benchmarks.workload import find
+
+STEPS = 3  # training steps whose losses and parameters are compared
+SAMPLE_SECONDS = 100e-6  # faster calls are timed several at once
+LEAST, MOST = 5, 20_000  # samples of a measurement
+
+
+def prepare(job: dict[str, Any]) -> tuple[Session, dict[str, Any]]:
+    """Build the workload and run its first steps, the results of which go to a file."""
+    peer, workload = peers()[job["peer"]], find(job["workload"])[0]
+    parameters, inputs = workload.data(job["tiny"])
+    start = time.perf_counter()
+    version = peer.load(job["threads"])
+    loaded = time.perf_counter()
+    session = peer.build(workload, parameters, inputs)
+    result = session.step()
+    compiled = time.perf_counter()
+    arrays = {f"step0 output{i}": a for i, a in enumerate(session.results(result))}
+    for number in range(1, STEPS if workload.kind == "train" else 1):
+        arrays |= {f"step{number} output{i}": a for i, a in enumerate(session.results(session.step()))}
+    if workload.kind == "train":
+        arrays |= {f"parameter {name}": a for name, a in session.parameters().items()}
+    np.savez(job["results"], **arrays)
+    return session, {
+        "version": version, "python": sys.version.split()[0], "import_s": loaded - start,
+        "compile_s": compiled - loaded if peer.compiles else None,
+    }
+
+
+def measure(step: Callable[[], Any], seconds: float) -> dict[str, Any]:
+    """Seconds per call, many times; each sample is of as many calls as the clock needs."""
+    clock = time.perf_counter
+    warm = clock() + seconds / 5
+    while True:
+        start = clock()
+        step()
+        end = clock()
+        if end >= warm:
+            break
+    calls = max(1, round(SAMPLE_SECONDS / (end - start)))
+    samples: list[float] = []
+    deadline = clock() + seconds
+    gc.disable()
+    while len(samples) < LEAST or (len(samples) < MOST and clock() < deadline):
+        repeat = itertools.repeat(None, calls)
+        start = clock()
+        for _ in repeat:
+            step()
+        samples.append((clock() - start) / calls)
+    gc.enable()
+    return {"samples": samples, "calls": calls, "peak_rss": _peak_rss()}
+
+
+def _peak_rss() -> int | None:
+    try:
+        import resource
+    except ImportError:
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _attempt(job: dict[str, Any]) -> tuple[Session | None, dict[str, Any]]:
+    try:
+        return prepare(job)
+    except ImportError as error:
+        return None, {"missing": str(error)}
+    except Unsupported as error:
+        return None, {"unsupported": str(error)}
+    except Exception as error:
+        traceback.print_exc()
+        return None, {"error": f"{type(error).__name__}: {error}"}
+
+
+def main() -> None:
+    job = json.loads(sys.argv[1])
+    # What libraries print goes to the log; replies keep the real standard output.
+    replies = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    if job["cpus"]:
+        os.sched_setaffinity(0, job["cpus"])
+    session, reply = _attempt(job)
+    print(json.dumps(reply), file=replies)
+    if session is not None:
+        for line in sys.stdin:
+            print(json.dumps(measure(session.step, json.loads(line)["seconds"])), file=replies)
+
+
+if __name__ == "__main__":
+    main()
