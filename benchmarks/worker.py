@@ -10,6 +10,7 @@ import gc
 import itertools
 import json
 import os
+import re
 import sys
 import time
 import traceback
@@ -81,11 +82,12 @@ def measure(step: Callable[[], Any], seconds: float) -> dict[str, Any]:
 
 
 def _peak_rss() -> int | None:
-    try:
-        import resource
-    except ImportError:
+    # Not getrusage, whose figure a new process inherits from the one that started it.
+    status = Path("/proc/self/status")
+    if not status.exists():
         return None
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    found = re.search(r"VmHWM:\s*(\d+) kB", status.read_text())
+    return 1024 * int(found[1]) if found else None
 
 
 def _attempt(job: dict[str, Any]) -> tuple[Session | None, dict[str, Any]]:

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import CompileError
 from ..ir.graph import Graph
@@ -22,7 +22,11 @@ from ..runtime.signature import Signature
 from .cache import Cache, cache_key
 from .export import CompiledEntry
 from .signature import signature_of
-from .target import CpuTarget, host
+from .target import CpuTarget, CudaTarget, host
+
+if TYPE_CHECKING:
+    from ..passes.manager import Pipeline
+    from .cuda.driver import CudaCompiled
 
 __all__ = ["STAGES", "Compiled", "Lowered", "compile_graph"]
 
@@ -52,10 +56,9 @@ class Lowered:
         """Scheduled kernels over buffers with places in the arena."""
         from ..passes.lower_to_loops import lower_to_loops
         from ..passes.lower_to_program import lower_to_program
-        from ..passes.pipelines import cpu_kernel_pipeline
         from ..passes.plan_memory import plan_memory
 
-        pipeline = cpu_kernel_pipeline(self.target.model)
+        pipeline = self.kernel_pipeline()
 
         def lower_kernel(region: Graph, name: str) -> Kernel:
             kernel = pipeline.run(lower_to_loops(region, name), verifiers=_verifiers()).ir
@@ -63,6 +66,12 @@ class Lowered:
             return kernel
 
         return plan_memory(lower_to_program(self.optimized, lower_kernel))
+
+    def kernel_pipeline(self) -> Pipeline:
+        """The passes that schedule a kernel for the target."""
+        from ..passes.pipelines import cpu_kernel_pipeline
+
+        return cpu_kernel_pipeline(self.target.model)
 
     @cached_property
     def module(self) -> str:
@@ -80,7 +89,7 @@ class Lowered:
         return link(obj, triple=self.target.triple, features=self.target.required_features)
 
     def text(self, stage: str) -> str:
-        """The IR of one of `STAGES`.
+        """The IR of one of the target's stages.
 
         Raises
         ------
@@ -92,12 +101,15 @@ class Lowered:
             "optimized": lambda: print_graph(self.optimized),
             "program": lambda: print_program(self.program),
             "loops": lambda: "\n".join(map(print_kernel, self.program.kernels)),
-            "llvm": lambda: str(self._llvm()),
-            "asm": lambda: self._llvm().assembly(),
+            **self.code_stages(),
         }
         if stage not in makers:
-            raise CompileError(f"there is no stage {stage!r}; the stages are {', '.join(STAGES)}")
+            raise CompileError(f"there is no stage {stage!r}; the stages are {', '.join(makers)}")
         return makers[stage]()
+
+    def code_stages(self) -> dict[str, Callable[[], str]]:
+        """The stages after the loops."""
+        return {"llvm": lambda: str(self._llvm()), "asm": lambda: self._llvm().assembly()}
 
     def _llvm(self) -> Any:
         from .llvm.codegen import parse
@@ -135,10 +147,10 @@ def compile_graph(
     graph: Graph,
     cells: Sequence[Cell] = (),
     structure: Any = None,
-    target: CpuTarget | None = None,
+    target: CpuTarget | CudaTarget | None = None,
     optimize: bool = True,
-) -> Compiled:
-    """Compile a graph for a CPU, or take the machine code from the cache.
+) -> Compiled | CudaCompiled:
+    """Compile a graph; for a CPU, machine code that the cache holds is taken from there.
 
     Parameters
     ----------
@@ -148,6 +160,10 @@ def compile_graph(
     target : the machine; this one by default.
     optimize : False runs each op as it stands, in a kernel of its own; for comparison.
     """
+    if isinstance(target, CudaTarget):
+        from .cuda.driver import compile_graph_cuda
+
+        return compile_graph_cuda(graph, cells, structure, target, optimize)
     target = target or host()
     lowered = Lowered(graph, target, optimize)
     cache = Cache()

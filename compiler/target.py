@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from ..passes.cpu_model import CpuModel
+from ..passes.cuda_model import CudaModel
 
-__all__ = ["CpuTarget", "host"]
+__all__ = ["CpuTarget", "CudaTarget", "host"]
 
 _CHECKED = ("sse4.2", "avx", "avx2", "fma", "bmi2", "avx512f", "avx512dq", "avx512bw", "avx512vl", "neon", "sve")
 
@@ -26,6 +27,14 @@ class CpuTarget:
         """The vector extensions that the code may use, by LLVM's names."""
         enabled = {f[1:] for f in self.features.split(",") if f.startswith("+")}
         return tuple(f for f in _CHECKED if f in enabled)
+
+
+@dataclass(frozen=True)
+class CudaTarget:
+    """A GPU: the compute capability that PTX is made for, and what the schedules need to know of it."""
+
+    capability: tuple[int, int] = (8, 0)
+    model: CudaModel = CudaModel()
 
 
 @lru_cache(maxsize=1)

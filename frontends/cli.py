@@ -31,7 +31,8 @@ class UsageError(GraphwrightError):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code: 0, or 2 after an error of the user's."""
-    args = _parser().parse_args(argv)
+    argv, after = _split(sys.argv[1:] if argv is None else argv)
+    args = _parser().parse_args(argv, argparse.Namespace(args=after))
     try:
         args.run(args)
         sys.stdout.flush()
@@ -41,6 +42,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"graphwright: error: {_one_line(e)}", file=sys.stderr)
         return 2
     return 0
+
+
+def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What stands before and after the first ``--``."""
+    k = list(argv).index("--") if "--" in argv else len(argv)
+    return list(argv[:k]), list(argv[k + 1 :])
 
 
 def _one_line(error: BaseException) -> str:
@@ -77,19 +84,18 @@ def _add_demo(commands: Any) -> None:
     )
     p.add_argument("--data", metavar="PATH.npz", help="28x28 digits: arrays x_train, y_train, x_test, y_test")
     p.add_argument("--out", metavar="DIR", default=os.path.join("build", "demo"), help="default: %(default)s")
-    p.add_argument("--epochs", metavar="N", type=_positive, help="default: 40, with --data 12")
+    p.add_argument("--epochs", metavar="N", type=_positive, help="default: 40, with --data 8")
     p.add_argument("--seed", metavar="N", type=int, default=0, help="default: %(default)s")
 
 
 def _add_ir(commands: Any) -> None:
     p = _command(
         commands, "ir", _ir, "print the IR of a script's functions, or of an artifact's",
-        "A script is run; what it prints goes to standard error.",
+        "A script is run, with the arguments that follow --; what it prints goes to standard error.",
     )
     p.add_argument("source", metavar="SCRIPT_OR_GWA")
     p.add_argument("--stage", choices=STAGES, default="optimized", help="default: %(default)s")
     p.add_argument("--function", metavar="NAME", help="only this function (default: all)")
-    p.add_argument("args", metavar="ARG", nargs="*", help="arguments of the script, after --")
 
 
 def _add_run(commands: Any) -> None:

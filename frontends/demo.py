@@ -50,7 +50,7 @@ class Plan:
 
 
 DIGITS = Plan(channels=(32, 64), kernel=3, padding=1, hidden=128, shift=1, epochs=40, batch=32, decay=2e-3)
-MNIST = Plan(channels=(20, 50), kernel=5, padding=0, hidden=500, shift=2, epochs=12)
+MNIST = Plan(channels=(20, 50), kernel=5, padding=0, hidden=500, shift=2, epochs=8)
 
 
 # --- data ----------------------------------------------------------------------------------------
@@ -221,7 +221,7 @@ def train_epochs(train: Any, predict: Any, data: Data, plan: Plan, seed: int, ep
     rng = np.random.default_rng(seed)
     history = History()
     steps = epochs * -(-len(data.train) // plan.batch)
-    with tqdm(total=steps, unit=" steps", desc="training", leave=False) as bar:
+    with tqdm(total=steps, unit=" steps", desc="training", leave=False, mininterval=0.2) as bar:
         for _ in range(epochs):
             images, seen = shifted(data.train.images, plan.shift, rng), []
             for rows in batches(len(data.train), plan.batch, rng):
@@ -236,7 +236,7 @@ def train_epochs(train: Any, predict: Any, data: Data, plan: Plan, seed: int, ep
             loss, accuracy, counts = map(np.array, zip(*seen))
             judged = judge(predict(data.validation.images), data.validation.labels)
             history.epochs.append((float(loss @ counts / counts.sum()), float(accuracy @ counts / counts.sum()), *judged))
-            bar.set_postfix_str(f"loss {history.epochs[-1][0]:.3f}, validation {judged[1]:.1%}")
+            bar.set_postfix_str(f"loss {history.epochs[-1][0]:.3f}, validation {judged[1]:.1%}", refresh=False)
     return history
 
 

@@ -20,23 +20,26 @@ INK, MUTED, GRID = "#1f2430", "#6b7280", "#e6e8ec"
 BLUE, ORANGE, RED = "#2563a8", "#d9822b", "#c0312b"
 
 
-def _plain(ax: Axes, xlabel: str, title: str) -> None:
-    """Axes without a frame: a light grid, small quiet labels, the title as the vertical axis's label."""
+def _plain(ax: Axes, epochs: int, title: str) -> None:
+    """Axes by epoch without a frame: a light grid, quiet ticks, and the title in place of a vertical label."""
     for side in ("top", "right", "left"):
         ax.spines[side].set_visible(False)
     ax.spines["bottom"].set_color(GRID)
     ax.grid(axis="y", color=GRID, linewidth=0.8)
     ax.set_axisbelow(True)
-    ax.tick_params(colors=MUTED, labelsize=9, length=0)
-    ax.set_xlabel(xlabel, color=MUTED, fontsize=9)
+    ax.tick_params(which="both", colors=MUTED, labelsize=9, length=0)
+    ax.set_xlim(0, epochs)
+    ax.set_xlabel("epoch", color=MUTED, fontsize=9)
     ax.set_title(title, color=INK, fontsize=11, loc="left", pad=10)
 
 
-def _label(ax: Axes, x: float, y: float, text: str, color: str, dy: float = 0) -> None:
-    """A name beside the end of a curve, in its colour."""
-    ax.annotate(
-        text, (x, y), (6, dy), textcoords="offset points", color=color, fontsize=9, va="center", annotation_clip=False,
-    )
+def _label_ends(ax: Axes, x: float, ends: dict[str, tuple[float, str]]) -> None:
+    """Names of curves at their ends, in their colours, spread so that none covers another."""
+    to_axes = ax.transData + ax.transAxes.inverted()
+    place = 2.0
+    for text, (y, color) in sorted(ends.items(), key=lambda item: -item[1][0]):
+        place = min(to_axes.transform((x, y))[1], place - 0.075)
+        ax.text(1.02, place, text, transform=ax.transAxes, color=color, fontsize=9, va="center")
 
 
 def plot_curves(path: Path, losses: Sequence[float], epochs: Sequence[Sequence[float]], test_accuracy: float) -> None:
@@ -46,69 +49,62 @@ def plot_curves(path: Path, losses: Sequence[float], epochs: Sequence[Sequence[f
     ----------
     losses : of every step.
     epochs : for each epoch the loss and the accuracy, then both on the validation images.
+    test_accuracy : in the end.
     """
-    figure = Figure(figsize=(9.6, 3.6), dpi=160, facecolor="white", layout="constrained")
+    figure = Figure(figsize=(9.6, 3.5), dpi=160, facecolor="white")
+    figure.subplots_adjust(left=0.055, right=0.915, top=0.88, bottom=0.14, wspace=0.36)
     left, right = figure.subplots(1, 2)
-    n, values = len(epochs), np.array(epochs)
+    n = len(epochs)
+    loss, accuracy, validation_loss, validation_accuracy = np.array(epochs).T
     x = np.arange(1, n + 1)
 
-    _plain(left, "epoch", "Cross-entropy")
-    left.plot(np.arange(1, len(losses) + 1) * n / len(losses), losses, color=BLUE, alpha=0.18, linewidth=0.7)
-    left.plot(x, values[:, 0], color=BLUE, linewidth=1.8)
-    left.plot(x, values[:, 2], color=ORANGE, linewidth=1.8)
+    _plain(left, n, "Cross-entropy")
     left.set_yscale("log")
-    low = min(values[-1, [0, 2]])
-    apart = np.sign(values[-1, 0] - values[-1, 2]) * 6 if max(values[-1, [0, 2]]) < 1.4 * low else 0
-    _label(left, n, values[-1, 0], "training", BLUE, apart)
-    _label(left, n, values[-1, 2], "validation", ORANGE, -apart)
+    left.plot(np.arange(1, len(losses) + 1) * n / len(losses), losses, color=BLUE, alpha=0.16, linewidth=0.6)
+    left.plot(x, loss, color=BLUE, linewidth=1.8)
+    left.plot(x, validation_loss, color=ORANGE, linewidth=1.8)
+    left.set_ylim(0.4 * min(loss.min(), validation_loss.min()), 1.5 * max(losses[:10]))
+    _label_ends(left, n, {"training": (loss[-1], BLUE), "validation": (validation_loss[-1], ORANGE)})
 
-    _plain(right, "epoch", "Accuracy")
-    right.plot(x, values[:, 1], color=BLUE, linewidth=1.8)
-    right.plot(x, values[:, 3], color=ORANGE, linewidth=1.8)
+    _plain(right, n, "Accuracy")
     right.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    right.set_ylim(max(0.0, min(0.9, float(np.sort(values[:, 3])[min(2, n - 1)]) - 0.02)), 1.004)
+    right.plot(x, accuracy, color=BLUE, linewidth=1.8)
+    right.plot(x, validation_accuracy, color=ORANGE, linewidth=1.8)
     right.plot([n], [test_accuracy], "o", color=RED, markersize=5, clip_on=False, zorder=5)
-    ends = {"training": (values[-1, 1], BLUE), "validation": (values[-1, 3], ORANGE), f"test {test_accuracy:.1%}": (test_accuracy, RED)}
-    _label_apart(right, n, ends)
+    right.set_ylim(min(0.9, np.sort(validation_accuracy)[n // 10] - 0.02), 1.003)
+    ends = {"training": (accuracy[-1], BLUE), "validation": (validation_accuracy[-1], ORANGE)}
+    _label_ends(right, n, {**ends, f"test {test_accuracy:.1%}": (test_accuracy, RED)})
     figure.savefig(path)
-
-
-def _label_apart(ax: Axes, x: float, ends: dict[str, tuple[float, str]]) -> None:
-    """Labels of curves that may end close together, spread so that none covers another."""
-    low, high = ax.get_ylim()
-    gap = 0.075 * (high - low)
-    place = high + gap
-    for text, (y, color) in sorted(ends.items(), key=lambda item: -item[1][0]):
-        place = min(y, place - gap)
-        ax.text(
-            x, place, f"  {text}", transform=ax.transData, color=color, fontsize=9, va="center", clip_on=False,
-        )
 
 
 def plot_digits(path: Path, images: Array, labels: Array, digits: Array, probabilities: Array) -> None:
     """Test images at random, and those of which the network is least certain."""
     columns, rows = 12, 3
     sure = probabilities[np.arange(len(digits)), digits]
-    order = np.random.default_rng(0).permutation(len(digits))
+    at_random = np.random.default_rng(0).permutation(len(digits))[: rows * columns]
     doubtful = np.argsort(sure)[:columns]
-    figure = Figure(figsize=(9.6, 4.6), dpi=160, facecolor="white")
-    figure.subplots_adjust(left=0.02, right=0.98, top=0.9, bottom=0.03, hspace=0.5, wspace=0.15)
-    grid = figure.add_gridspec(rows + 1, columns, height_ratios=[1] * (rows + 1))
-    chosen = [*order[: rows * columns], *doubtful]
-    for k, index in enumerate(chosen):
-        row, column = divmod(k, columns)
-        ax = figure.add_subplot(grid[row, column])
-        _digit(ax, images[index], int(labels[index]), int(digits[index]), float(sure[index]), row == rows)
-    figure.text(0.02, 0.955, "Test images at random, and what the network says", color=INK, fontsize=11)
+    figure = Figure(figsize=(9.6, 5.2), dpi=160, facecolor="white")
+    spacing = {"left": 0.025, "right": 0.975, "hspace": 0.55, "wspace": 0.2}
+    above = figure.add_gridspec(rows, columns, top=0.885, bottom=0.335, **spacing)
+    below = figure.add_gridspec(1, columns, top=0.185, bottom=0.055, **spacing)
+    figure.text(0.025, 0.95, "Test images, drawn at random, and what the network takes them for", color=INK, fontsize=11)
+    figure.text(0.025, 0.25, "Those of which it is least certain, and how certain it is", color=INK, fontsize=11)
+    for chosen, grid, confident in ((at_random, above, False), (doubtful, below, True)):
+        for k, index in enumerate(chosen):
+            ax = figure.add_subplot(grid[divmod(k, columns)])
+            certainty = f"  {sure[index]:.0%}" if confident else ""
+            _digit(ax, images[index], int(labels[index]), int(digits[index]), certainty)
     figure.savefig(path)
 
 
-def _digit(ax: Axes, image: Array, label: int, digit: int, sure: float, with_doubt: bool) -> None:
+def _digit(ax: Axes, image: Array, label: int, digit: int, certainty: str) -> None:
+    """An image, the network's answer above it, and below it the truth where the answer is wrong."""
+    color = INK if digit == label else RED
     ax.imshow(image, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
     ax.set_xticks([])
     ax.set_yticks([])
-    right = digit == label
     for spine in ax.spines.values():
-        spine.set_color(GRID if right else RED)
-    text = str(digit) if right else f"{digit}, is {label}"
-    ax.set_title(f"{text}  {sure:.0%}" if with_doubt else text, color=INK if right else RED, fontsize=9, pad=3)
+        spine.set_color(GRID if digit == label else RED)
+    ax.set_title(f"{digit}{certainty}", color=color, fontsize=9, pad=3)
+    if digit != label:
+        ax.set_xlabel(f"is {label}", color=RED, fontsize=9, labelpad=2)

@@ -24,6 +24,7 @@ from .loops import (
     Const,
     Expr,
     For,
+    Foreign,
     If,
     Index,
     Kernel,
@@ -35,6 +36,7 @@ from .loops import (
     Store,
     Temp,
 )
+from .op import OPS
 from .scalars import SCALARS
 
 __all__ = ["Environment", "combine", "evaluate", "identity", "interpret_kernel", "poison"]
@@ -155,6 +157,11 @@ def _alloc(s: Alloc, env: Environment) -> None:
     env.buffers[s.buffer.name] = _allocate(s.buffer, env)
 
 
+def _foreign(s: Foreign, env: Environment) -> None:
+    (out,) = s.outputs
+    env.buffers[out.name][...] = OPS[s.op].reference(*(env.buffers[b.name] for b in s.inputs))
+
+
 def _if(s: If, env: Environment) -> None:
     _run(s.then if _value(s.condition, env, {}) else s.otherwise, env)
 
@@ -164,6 +171,7 @@ _STATEMENTS: dict[type[Any], Callable[[Any, Environment], None]] = {
     Let: _let,
     Store: _store,
     Alloc: _alloc,
+    Foreign: _foreign,
     If: _if,
 }
 

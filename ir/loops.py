@@ -22,6 +22,7 @@ __all__ = [
     "Const",
     "Expr",
     "For",
+    "Foreign",
     "If",
     "Index",
     "Kernel",
@@ -197,7 +198,16 @@ class If:
     otherwise: tuple[Stmt, ...] = ()
 
 
-Stmt = Union[For, Let, Store, Alloc, If]
+@dataclass(frozen=True, eq=False)
+class Foreign:
+    """Run a custom op's own kernel on whole buffers; at the top level of a kernel."""
+
+    op: str
+    inputs: tuple[Buffer, ...]
+    outputs: tuple[Buffer, ...]
+
+
+Stmt = Union[For, Let, Store, Alloc, If, Foreign]
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,7 @@ from .loops import (
     Const,
     Expr,
     For,
+    Foreign,
     If,
     Index,
     Kernel,
@@ -145,10 +146,11 @@ class KernelReader(Reader):
             "let": self._let,
             "store": self._store,
             "alloc": self._alloc,
+            "foreign": self._foreign,
             "if": self._if,
         }
         if self.token.kind != "name" or self.token.text not in readers:
-            self.fail("a statement (a loop, 'let', 'store', 'alloc', 'if') or '}'")
+            self.fail("a statement (a loop, 'let', 'store', 'alloc', 'foreign', 'if') or '}'")
         return readers[self.next().text]()
 
     def _share(self) -> None:
@@ -222,6 +224,14 @@ class KernelReader(Reader):
         if self.token.text not in _SPACES:
             self.fail(f"one of {', '.join(_SPACES)}")
         return Alloc(buffer, self.next().text)
+
+    def _foreign(self) -> Foreign:
+        op = self.plain(self.sigil("@", "an op's name"))
+        self.expect("(")
+        inputs = tuple(self.sequence(self._buffer, ")"))
+        self.expect("->")
+        self.expect("(")
+        return Foreign(op, inputs, tuple(self.sequence(self._buffer, ")")))
 
     def _if(self) -> If:
         condition = self.expression()

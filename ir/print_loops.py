@@ -14,6 +14,7 @@ from .loops import (
     Const,
     Expr,
     For,
+    Foreign,
     If,
     Index,
     Kernel,
@@ -244,6 +245,8 @@ def _head(s: Stmt) -> Iterator[str]:
         yield f"{keyword}{lanes} {s.var} = 0..{s.extent} {{"
     elif isinstance(s, Alloc):
         yield f"alloc {_declaration(s.buffer)} {s.space}"
+    elif isinstance(s, Foreign):
+        yield f"foreign {quote_name('@', s.op)}({_names(s.inputs)}) -> ({_names(s.outputs)})"
     elif isinstance(s, Let):
         writer, shared = _writer((s.value,))
         yield from shared
@@ -277,6 +280,10 @@ def _lines(body: tuple[Stmt, ...], indent: str) -> Iterator[str]:
                 yield from _lines(s.otherwise, indent + "  ")
         if isinstance(s, (For, If)):
             yield f"{indent}}}"
+
+
+def _names(buffers: tuple[Buffer, ...]) -> str:
+    return ", ".join(quote_name("%", b.name) for b in buffers)
 
 
 def _declaration(buffer: Buffer) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 
 from .dims import Dim, product
 from .graph import Loc
-from .loops import Alloc, Buffer, Kernel, Store, statements
+from .loops import Alloc, Buffer, Foreign, Kernel, Store, statements
 
 __all__ = ["ALIGNMENT", "Call", "Program", "Slot", "nbytes", "workspace_buffers", "written_buffers"]
 
@@ -114,4 +114,6 @@ def workspace_buffers(kernel: Kernel) -> tuple[Buffer, ...]:
 
 def written_buffers(kernel: Kernel) -> set[str]:
     """Names of the buffers that the kernel stores to."""
-    return {s.buffer.name for s in statements(kernel.body) if isinstance(s, Store)}
+    stored = {s.buffer.name for s in statements(kernel.body) if isinstance(s, Store)}
+    foreign = (s for s in statements(kernel.body) if isinstance(s, Foreign))
+    return stored.union(b.name for s in foreign for b in s.outputs)

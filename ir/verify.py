@@ -19,6 +19,7 @@ from .loops import (
     Const,
     Expr,
     For,
+    Foreign,
     If,
     Index,
     Kernel,
@@ -30,6 +31,7 @@ from .loops import (
     Store,
     Temp,
 )
+from .op import OPS
 from .print_loops import expression_text, statement_head
 from .program import ALIGNMENT, Call, Program, Slot, nbytes, workspace_buffers, written_buffers
 from .scalars import COMPARISONS, SCALARS
@@ -193,6 +195,8 @@ class _KernelChecker:
                 self.store(s)
             elif isinstance(s, Alloc):
                 self.alloc(s)
+            elif isinstance(s, Foreign):
+                self.foreign(s)
             else:
                 self.branch(s)
         self.temps, self.buffers, self.registers = temps, buffers, registers
@@ -235,8 +239,11 @@ class _KernelChecker:
             self.fail(f"stores {s.value.dtype} to %{s.buffer.name} of {s.buffer.dtype}")
         if s.combiner is not None and s.combiner not in _COMBINERS:
             self.fail(f"unknown combiner {s.combiner!r}")
-        if any(b.name == s.buffer.name for b in self.kernel.inputs):
-            self.fail(f"stores to the input %{s.buffer.name}")
+        self.written(s.buffer)
+
+    def written(self, buffer: Buffer) -> None:
+        if any(b.name == buffer.name for b in self.kernel.inputs):
+            self.fail(f"stores to the input %{buffer.name}")
 
     def alloc(self, s: Alloc) -> None:
         if s.space not in _SPACES:
@@ -249,6 +256,18 @@ class _KernelChecker:
         if s.space == "register":
             self.registers[s.buffer.name] = s
 
+    def foreign(self, s: Foreign) -> None:
+        op = OPS.get(s.op)
+        if op is None or not op.kernels:
+            self.fail(f"there is no op {s.op!r} with a kernel of its own")
+        if self.loops:
+            self.fail("a foreign kernel must run at the kernel's top level")
+        if op.arity not in (None, len(s.inputs)) or len(s.outputs) != 1:
+            self.fail(f"{s.op} takes {op.arity} buffers and writes one")
+        for buffer in (*s.inputs, *s.outputs):
+            self.known(buffer)
+        self.written(s.outputs[0])
+
     def branch(self, s: If) -> None:
         self.expr(s.condition)
         if s.condition.dtype != bool_:
@@ -258,12 +277,15 @@ class _KernelChecker:
 
     # --- expressions -----------------------------------------------------------------------------
 
-    def access(self, buffer: Buffer, indices: tuple[Expr, ...]) -> None:
+    def known(self, buffer: Buffer) -> None:
         known = self.buffers.get(buffer.name)
         if known is None:
             self.fail(f"%{buffer.name} is not defined here")
         if known != buffer:
             self.fail(f"%{buffer.name} is accessed as {_buffer_type(buffer)} but is {_buffer_type(known)}")
+
+    def access(self, buffer: Buffer, indices: tuple[Expr, ...]) -> None:
+        self.known(buffer)
         if len(indices) not in (1, len(buffer.shape)):
             self.fail(f"%{buffer.name} has {len(buffer.shape)} axes, indexed with {len(indices)}")
         for index in indices:

@@ -29,8 +29,10 @@ MAX_MEMBERS = 128
 LIGHT = 4
 """Scalar operations per element up to which a map may be computed more than once."""
 
+OTHER = -1
 Axes = tuple[int | None, ...]
-"""For each axis of a value, the group's loop that runs over it; None: size 1, or summed over."""
+"""For each axis of a value, the group's loop that runs over it; None if its size is 1, `OTHER` if no
+one loop does: it is summed over, or users differ."""
 
 
 @dataclass(eq=False)
@@ -142,9 +144,9 @@ class _Partition:
             for k, operand in enumerate(u.operands):
                 if operand is v:
                     axes = _operand_axes(u, k, g.axes[u])
-                    if axes is None or (found is not None and axes != found):
+                    if axes is None:
                         return None
-                    found = axes
+                    found = axes if found is None else tuple(a if a == b else OTHER for a, b in zip(axes, found))
         return found
 
 
@@ -214,8 +216,7 @@ def _operand_axes(u: Value, k: int, axes: Axes | None) -> Axes | None:
         return tuple(None if d == 1 else next(kept) for d in operand.tensor.shape)
     if u.op.kind == "reduce" and "axes" in u.attrs:
         kept = iter(axes)
-        # a summed axis is none of the group's loops; -1 marks it, so that it matches no prefix
-        return tuple(-1 if i in u.attrs["axes"] else next(kept) for i in range(operand.tensor.rank))
+        return tuple(OTHER if i in u.attrs["axes"] else next(kept) for i in range(operand.tensor.rank))
     return None
 
 

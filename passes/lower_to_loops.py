@@ -159,11 +159,17 @@ def _lower_nest(inliner: _Inliner, nest: list[int], group: Graph, outputs: tuple
     names = [f"i{k}" for k in range(len(shape))]
     inliner.extents.update(zip(names, shape))
     place = _Placement(names)
+    stores: list[list[Stmt]] = [[] for _ in range(len(names) + 1)]
     for k in nest:
         rank = group.outputs[k].tensor.rank
         index = [symbol(n) for n in names[:rank]]
-        value = place.bind_reductions(inliner.at(group.outputs[k], index))
-        place.levels[rank].append(Store(outputs[k], tuple(Index(i) for i in index), value))
+        expr = inliner.at(group.outputs[k], index)
+        value = place.bind_reductions(expr)
+        if len(nest) > 1:  # all values first, then the stores: one may overwrite what another reads
+            value = place.bind(value, rank, known_as=expr)
+        stores[rank].append(Store(outputs[k], tuple(Index(i) for i in index), value))
+    for level, last in zip(place.levels, stores, strict=True):
+        level.extend(last)
     return place.assemble(shape)
 
 
@@ -193,18 +199,27 @@ class _Placement:
             own = inside | {v for v, _ in e.axes}
             result = Reduce(e.combiner, e.axes, self.bind_reductions(e.body, own), e.dtype)
             if not free_symbols(result) & inside:
-                result = self._bind(result)
+                depth = max((self._depth.get(s, 0) for s in free_symbols(result)), default=0)
+                result = self.bind(result, depth)
         if not free_symbols(e) & inside:
             self._memo[key] = result
         return result
 
-    def _bind(self, e: Reduce) -> Temp:
-        name = f"t{self._count}"
+    def bind(self, e: Expr, depth: int, known_as: Expr | None = None) -> Temp:
+        """A temporary for an expression, for the statements at a depth.
+
+        Where it occurs later, as `known_as` or in its present form, it is that temporary.
+        """
+        if isinstance(e, Temp):
+            return e
+        temp = Temp(f"t{self._count}", e.dtype)
         self._count += 1
-        depth = max((self._depth.get(s, 0) for s in free_symbols(e)), default=0)
-        self._depth[name] = depth
-        self.levels[depth].append(Let(name, e))
-        return Temp(name, e.dtype)
+        self._depth[temp.name] = depth
+        self.levels[depth].append(Let(temp.name, e))
+        self._memo[e] = temp
+        if known_as is not None:
+            self._memo[known_as] = temp
+        return temp
 
     def assemble(self, shape: Shape) -> list[Stmt]:
         body: list[Stmt] = self.levels[len(shape)]

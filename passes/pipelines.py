@@ -17,7 +17,7 @@ from .schedule_cuda import schedule_cuda
 from .simplify import simplify
 from .stabilize import stabilize
 
-__all__ = ["GRAPH", "PLAIN", "cpu_kernel_pipeline"]
+__all__ = ["GRAPH", "PLAIN", "cpu_kernel_pipeline", "cuda_kernel_pipeline"]
 
 GRAPH = Pipeline([
     Pass("canonicalize", canonicalize, establishes=("canonical",), why="one spelling, so that rules need one pattern"),

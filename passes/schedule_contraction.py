@@ -224,6 +224,10 @@ def _either(condition: Expr | None, make: Callable[[bool], list[Stmt]]) -> list[
     """``make(False)`` where the tile is whole; else, where `condition` fails, ``make(True)``: guarded."""
     if condition is None:
         return make(False)
+    assert isinstance(condition, Scalar)
+    end, extent = condition.args
+    if isinstance(end, Index) and isinstance(extent, Index) and not symbols(end.dim) | symbols(extent.dim):
+        return make(True)  # a single tile, with an edge
     return [If(condition, tuple(make(False)), tuple(make(True)))]
 
 
@@ -245,9 +249,8 @@ def _lanes_over_columns(c: Contraction, cpu: CpuModel, pack: bool) -> tuple[Stmt
     b: Callable[[Expr], Expr] = lambda _: c.b  # noqa: E731
     if pack:
         prelude, b = _pack(c, tile, lanes, order)
-    whole: Expr | None = None
-    if not _divides(tile.columns, n):
-        whole = apply("le", Index(order.start[c.column] + tile.columns), Index(n))
+    end = order.start[c.column] + tile.columns
+    whole: Expr | None = None if _divides(tile.columns, n) else apply("le", Index(end), Index(n))
     if pack:  # panels are padded: only the result has an edge
         body = _column_sums(c, tile, lanes, order, b, None)
         body += _either(whole, lambda edge: _column_results(c, tile, lanes, order, edge))

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 
 from ...errors import CompileError
 from ...ir.dims import Dim
-from ...ir.loops import Alloc, Buffer, Expr, For, If, Index, Kernel, Let, Load, Stmt, Store, statements, walk
-from ...ir.loops import free_symbols as symbols_of_expr
-from ...ir.dims import symbols as symbols_of_dim
+from ...ir.dims import symbols as symbols_of
+from ...ir.loops import (
+    Alloc, Buffer, Expr, For, If, Index, Kernel, Let, Load, Stmt, Store, free_symbols, statements, walk,
+)  # fmt: skip
 from ...ir.program import workspace_buffers
-from .expressions import Names, Writer, dtype_name
+from .expressions import TYPES, Names, Writer, dtype_name, position
 
 __all__ = ["CudaSource", "Launch", "emit_program"]
 
@@ -80,16 +81,13 @@ def _imports(used: set[str]) -> str:
     """The head of the module: what its functions use."""
     lines = ["import math", ""] if "math" in used else []
     lines.append("from numba import cuda")
-    types = sorted(n for n in used if n in _TYPES)
+    types = sorted(used & TYPES)
     if types:
         lines.append(f"from numpy import {', '.join(types)}")
     functions = sorted(used - set(types) - {"math"})
     if functions:
         lines += ["", f"from graphwright.compiler.cuda.functions import {', '.join(functions)}"]
     return "\n".join(lines) + "\n"
-
-
-_TYPES = {"bool_", "float32", "float64", *(f"{k}{n}" for k in ("int", "uint") for n in (8, 16, 32, 64))}
 
 
 class _Emitter:
@@ -106,7 +104,7 @@ class _Emitter:
         touched = {b.name for s in inside for b in _buffers(s)}
         parameters = (*kernel.inputs, *kernel.outputs, *workspace_buffers(kernel))
         self.buffers = tuple(b for b in parameters if b.name in touched)
-        wanted = set().union(*map(_symbols, inside), *(symbols_of_dim(d) for b in self.buffers for d in b.shape))
+        wanted = set().union(*map(_symbols, inside), *(symbols_of(d) for b in self.buffers for d in b.shape))
         self.symbols = tuple(s for s in kernel.symbols if s in wanted)
 
     @property
@@ -120,8 +118,7 @@ class _Emitter:
         self.line(f"{writer.variable(loop.var)} = cuda.blockIdx.x  # of {loop.extent}")
         if thread is not None:
             self.line(f"{writer.variable(thread.var)} = cuda.threadIdx.x  # of {self.threads}")
-        with_thread = {thread.var} if thread is not None else set()
-        self.block_body(loop.body, {*self.symbols, loop.var}, with_thread)
+        self.block_body(loop.body, {*self.symbols, loop.var})
         head = f"@cuda.jit\ndef {self.name}({', '.join(parameters)}):"
         return "\n".join([head, *self.lines]) + "\n"
 
@@ -130,7 +127,7 @@ class _Emitter:
 
     # --- what all threads of the block do together ---
 
-    def block_body(self, body: Sequence[Stmt], bound: set[str], thread: set[str]) -> None:
+    def block_body(self, body: Sequence[Stmt], bound: set[str]) -> None:
         self.hoist(body, bound)
         for s in body:
             if isinstance(s, For) and s.kind == "thread":
@@ -140,7 +137,7 @@ class _Emitter:
             elif isinstance(s, For) and any(True for _ in _thread_loops((s,))):
                 self.exchange = "dirty"  # also of the iteration before
                 self.open(f"for {self.writer.variable(s.var)} in range({self.writer.dim(s.extent)}):")
-                self.block_body(s.body, bound | {s.var}, thread)
+                self.block_body(s.body, bound | {s.var})
                 self.close()
             else:
                 if not isinstance(s, Alloc):
@@ -217,12 +214,13 @@ class _Emitter:
     def stores(self, run: Sequence[Store]) -> None:
         """Stores that stand together: all values are read before any is written (see `Kernel.inplace`)."""
         updated = [self.writer.combined(s) for s in run]
-        *texts, = self.values([*updated, *(i for s in run for i in s.indices if not isinstance(i, Index))])
+        texts = self.values([*updated, *(i for s in run for i in s.indices if not isinstance(i, Index))])
         if len(run) > 1:
             for k, s in enumerate(run):
-                name = self.writer.fresh("value")
-                self.line(f"{name} = {texts[k]}")
-                texts[k] = name
+                if not texts[k].isidentifier():
+                    name = self.writer.fresh("value")
+                    self.line(f"{name} = {texts[k]}")
+                    texts[k] = name
         for s, text in zip(run, texts):
             self.line(f"{self.writer.element(s.buffer, s.indices)} = {text}")
 
@@ -286,11 +284,21 @@ def _buffers(s: Stmt) -> list[Buffer]:
 
 
 def _dims(s: Stmt) -> list[Dim]:
-    """The index arithmetic of a statement, addresses included."""
-    found = [e.dim for r in _roots(s) for e in walk(r) if isinstance(e, Index)]
-    return [*found, s.extent] if isinstance(s, For) else found
+    """The index arithmetic of a statement: positions in memory, and indices that are values."""
+    if isinstance(s, For):
+        return [s.extent]
+    found: list[Dim] = []
+    in_positions: set[int] = set()
+    accesses: list[Load | Store] = [e for r in _roots(s) for e in walk(r) if isinstance(e, Load)]
+    for access in (*accesses, s) if isinstance(s, Store) else accesses:
+        flat = position(access.buffer, access.indices)
+        if flat is not None:
+            found.append(flat)
+            in_positions |= set(map(id, access.indices))
+    values = (e for r in _roots(s) for e in walk(r) if isinstance(e, Index) and id(e) not in in_positions)
+    return [*found, *(e.dim for e in values)]
 
 
 def _symbols(s: Stmt) -> set[str]:
-    found = set().union(*map(symbols_of_expr, _roots(s))) if _roots(s) else set()
-    return found | symbols_of_dim(s.extent) if isinstance(s, For) else found
+    found = set().union(*map(free_symbols, _roots(s))) if _roots(s) else set()
+    return found | symbols_of(s.extent) if isinstance(s, For) else found

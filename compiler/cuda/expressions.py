@@ -8,15 +8,28 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 
 from ...errors import CompileError
-from ...ir.dims import Atom, Dim, Op, Poly, product, symbols
+from ...ir.dims import Atom, Dim, Op, Poly, floordiv, mod, product, symbol, symbols
 from ...ir.dtypes import DType, bool_, int64
 from ...ir.loops import Buffer, Const, Expr, Index, Load, Scalar, Store, Temp, flat_index, walk
 from ...ir.scalars import apply
-from .functions import LIBDEVICE
 
-__all__ = ["Names", "Writer", "dtype_name"]
+__all__ = ["LIBDEVICE", "TYPES", "Names", "Writer", "dtype_name", "position"]
 
-_RESERVED = {"cuda", "math", "range", "int", "abs", "min", "max", "bool_", "graphwright"}
+LIBDEVICE = {
+    **{name: name for name in (
+        "sqrt", "fma", "floor", "ceil", "trunc", "rint", "copysign", "exp", "exp2", "expm1", "log", "log1p",
+        "log2", "log10", "sin", "cos", "tan", "asin", "acos", "atan", "atan2", "sinh", "cosh", "tanh",
+        "asinh", "acosh", "atanh", "pow", "hypot", "erf", "nextafter",
+    )},
+    "c_fmod": "fmod",
+}  # fmt: skip
+"""libdevice's functions of floats, by the names of `ir.scalars`; those of float32 end in ``f`` there."""
+
+TYPES = {"bool_", "float32", "float64", *(f"{k}{n}" for k in ("int", "uint") for n in (8, 16, 32, 64))}
+"""The types of NumPy that source may name."""
+
+_RESERVED = {"cuda", "math", "range", "abs", "min", "max", "maximum", "minimum", *TYPES}
+_FUNCTION = re.compile(r".*_[fiu](8|16|32|64)")
 _DEEP = 6  # expressions nested deeper than that are broken into lines
 
 _INFIX = {
@@ -42,7 +55,7 @@ class Names:
 
     def unique(self, name: str) -> str:
         base = re.sub(r"\W", "_", name)
-        if not base or base[0].isdigit() or keyword.iskeyword(base) or base in _RESERVED:
+        if not base or base[0].isdigit() or keyword.iskeyword(base) or base in _RESERVED or _FUNCTION.fullmatch(base):
             base = f"_{base}"
         count = self._taken.get(base)
         self._taken[base] = 1 if count is None else count + 1
@@ -105,7 +118,7 @@ class Writer:
                     for arg in atom.args:
                         yield from self.name_divisions(arg, bound)
                     known = atom.kind in ("max", "min") or self._division(atom) is not None
-                    if not known and symbols(arg for arg in ()) <= bound and _op_symbols(atom) <= bound:
+                    if not known and _op_symbols(atom) <= bound:
                         text = self._op(atom)
                         name = self.fresh("q" if atom.kind == "//" else "r")
                         self._divisions[-1][atom] = name
@@ -147,7 +160,7 @@ class Writer:
         return f"{name}[{self._position(buffer, tuple(indices))}]"
 
     def _position(self, buffer: Buffer, indices: tuple[Expr, ...]) -> str:
-        flat = flat_index(Load(buffer, indices))
+        flat = position(buffer, indices)
         if flat is not None:
             return self.dim(flat)
         shape: tuple[Dim, ...] = (1,) if len(indices) == 1 else buffer.shape
@@ -242,6 +255,8 @@ class Writer:
 
     def _infix(self, e: Scalar) -> tuple[str, bool]:
         a, b = (self.text(x, operand=True) for x in e.args)
+        if e.dtype.is_bool and all(isinstance(x, Index) for x in e.args):
+            a, b = (self.dim(x.dim, operand=True) for x in e.args if isinstance(x, Index))
         text = f"{a} {_INFIX[e.op]} {b}"
         if e.op in _WRAPPING and e.dtype.is_integer and e.dtype.bits < 64:
             return self._typed(e.dtype, text), True
@@ -306,6 +321,35 @@ _SPECIAL: dict[str, Callable[[Writer, Scalar], tuple[str, bool]]] = {
 }
 
 
+def position(buffer: Buffer, indices: tuple[Expr, ...]) -> Dim | None:
+    """The row-major position of an access; None where an index is data-dependent."""
+    flat = flat_index(Load(buffer, indices))
+    return None if flat is None else _recombined(flat)
+
+
+def _recombined(dim: Dim) -> Dim:
+    """A dim with ``b*(a // b) + a % b`` written as ``a``, whatever their common factor."""
+    for monomial, c in dim.terms if isinstance(dim, Poly) else ():
+        for atom, power in monomial:
+            if isinstance(atom, Op) and atom.kind == "%" and power == 1:
+                a, b = atom.args
+                factor = product(_power(x, p) for x, p in monomial if x is not atom) * c
+                whole = dim - factor * mod(a, b)
+                rest = whole - factor * b * floordiv(a, b)
+                if _length(rest) < _length(whole):
+                    return _recombined(rest + factor * a)
+    return dim
+
+
+def _power(atom: Atom, power: int) -> Dim:
+    factor = symbol(atom) if isinstance(atom, str) else Poly(((((atom, 1),), 1),))
+    return product([factor] * power)
+
+
+def _length(dim: Dim) -> int:
+    return len(dim.terms) if isinstance(dim, Poly) else int(dim != 0)
+
+
 def _op_symbols(atom: Op) -> set[str]:
     return set().union(*map(symbols, atom.args))
 
@@ -327,6 +371,7 @@ def _shared(roots: Sequence[Expr]) -> list[Expr]:
     order: list[Expr] = []
     uses: dict[Expr, int] = {}
     depth: dict[Expr, int] = {}
+    deep: set[Expr] = set()
 
     def visit(e: Expr) -> None:
         uses[e] = uses.get(e, 0) + 1
@@ -335,12 +380,13 @@ def _shared(roots: Sequence[Expr]) -> list[Expr]:
         for part in _parts(e):
             visit(part)
         inner = max((depth[p] for p in _parts(e)), default=-1) + 1
-        depth[e] = 0 if inner >= _DEEP else inner
+        if inner >= _DEEP and isinstance(e, Scalar):
+            deep.add(e)
+        depth[e] = 0 if e in deep else inner
         if isinstance(e, (Scalar, Load)):
             order.append(e)
 
     for root in roots:
         visit(root)
     whole = set(roots)
-    deep = {e for e in order if depth[e] == 0 and any(True for _ in _parts(e)) and isinstance(e, Scalar)}
-    return [e for e in order if (uses[e] > 1 or e in deep) and (e not in whole or uses[e] > 1)]
+    return [e for e in order if uses[e] > 1 or e in deep and e not in whole]

@@ -16,21 +16,12 @@ from numba.core import config
 
 from ...ir.dtypes import DTYPES, DType
 from ...ir.scalars import SCALARS
+from .expressions import LIBDEVICE
 
-__all__ = ["LIBDEVICE", "SIMULATED", "function"]
+__all__ = ["SIMULATED", "function"]
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
 """Whether Numba simulates the device (``NUMBA_ENABLE_CUDASIM=1`` when it was first imported)."""
-
-LIBDEVICE = {
-    **{name: name for name in (
-        "sqrt", "fma", "floor", "ceil", "trunc", "rint", "copysign", "exp", "exp2", "expm1", "log", "log1p",
-        "log2", "log10", "sin", "cos", "tan", "asin", "acos", "atan", "atan2", "sinh", "cosh", "tanh",
-        "asinh", "acosh", "atanh", "pow", "hypot", "erf", "nextafter",
-    )},
-    "c_fmod": "fmod",
-}  # fmt: skip
-"""libdevice's functions of floats, by the names of `ir.scalars`; those of float32 end in ``f``."""
 
 _REFERENCES: dict[str, Callable[..., Any]] = {"c_fmod": np.fmod}
 

@@ -48,7 +48,7 @@ class LlvmModule:
     def optimize(self) -> LlvmModule:
         """Run LLVM's scalar optimizations; vectors and unrolling are ours already."""
         machine = _machine(self.target)
-        tuning = llvm.create_pipeline_tuning_options(speed_level=2)
+        tuning = llvm.create_pipeline_tuning_options(speed_level=1)
         tuning.loop_vectorization = False
         tuning.slp_vectorization = False
         tuning.loop_interleaving = False

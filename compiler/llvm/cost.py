@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ...ir.dims import Dim, substitute
-from ...ir.loops import Expr, For, If, Let, Load, Scalar, Stmt, Store, children
+from ...ir.dims import Dim, product, substitute
+from ...ir.loops import Expr, For, Foreign, If, Let, Load, Scalar, Stmt, Store, children
 
 __all__ = ["work"]
 
@@ -29,7 +29,17 @@ def work(s: Stmt) -> Dim:
         return _total(s.then) + _total(s.otherwise)
     if isinstance(s, (Let, Store)):
         return 1 + _expr_cost(s.value, set())
+    if isinstance(s, Foreign):
+        return _elements(s)
     return 0
+
+
+def _elements(s: Foreign) -> Dim:
+    """What is known of a foreign kernel: it touches its buffers."""
+    total: Dim = 0
+    for b in (*s.inputs, *s.outputs):
+        total = total + product(b.shape)
+    return total
 
 
 def _total(body: tuple[Stmt, ...]) -> Dim:

@@ -1,0 +1,70 @@
+"""The GPU of this machine, or Numba's simulator of one, as a `runtime.device.Device`."""
+
+from __future__ import annotations
+
+import linecache
+import warnings
+import weakref
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numba import cuda
+
+from ...errors import CompileError
+from ...runtime.buffers import Array, Cell
+from ...runtime.device import Memory, Mirror
+from .functions import SIMULATED
+
+__all__ = ["NumbaDevice", "compile_source"]
+
+
+@lru_cache(maxsize=1)
+def _mirrors() -> weakref.WeakKeyDictionary[Cell, Mirror]:
+    return weakref.WeakKeyDictionary()
+
+
+def compile_source(source: str, name: str) -> dict[str, Any]:
+    """The ``@cuda.jit`` functions of a source, by name; Numba compiles each at its first launch."""
+    file = f"<graphwright cuda {name} {hash(source):x}>"
+    linecache.cache[file] = (len(source), None, source.splitlines(True), file)  # for tracebacks
+    namespace: dict[str, Any] = {"__name__": f"graphwright_cuda_{name}"}
+    exec(compile(source, file, "exec"), namespace)
+    return namespace
+
+
+class NumbaDevice:
+    """The current device of Numba; the functions of one program.
+
+    All of them share `mirrors`, so that variables lie in the device's memory once.
+    """
+
+    def __init__(self, functions: dict[str, Any]) -> None:
+        self.functions = functions
+        self.mirrors = _mirrors()
+
+    def empty(self, count: int, dtype: np.dtype[Any]) -> Memory:
+        if not cuda.is_available():
+            raise CompileError(
+                "this machine has no CUDA device that Numba can use; set NUMBA_ENABLE_CUDASIM=1 before Numba is "
+                "imported to simulate one"
+            )
+        return cuda.device_array(count, dtype)
+
+    def view(self, memory: Memory, offset: int, count: int, dtype: np.dtype[Any]) -> Memory:
+        return memory[offset : offset + count * dtype.itemsize].view(dtype)
+
+    def write(self, memory: Memory, host: Array) -> None:
+        memory.copy_to_device(host)
+
+    def read(self, memory: Memory, host: Array) -> None:
+        memory.copy_to_host(host)
+
+    def launch(self, function: str, blocks: int, threads: int, arguments: Sequence[Any]) -> None:
+        with warnings.catch_warnings():
+            if SIMULATED:  # overflow, NaN: a GPU says nothing either
+                warnings.simplefilter("ignore", RuntimeWarning)
+            else:  # Numba's advice on small grids
+                warnings.filterwarnings("ignore", message="Grid size")
+            self.functions[function][blocks, threads](*arguments)

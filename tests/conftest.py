@@ -1,0 +1,29 @@
+"""Golden files: texts that are compared whole, and rewritten by ``pytest --update-golden``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+# tests never touch the user's own cache of compiled code
+os.environ.setdefault("GRAPHWRIGHT_CACHE_DIR", str(Path(__file__).parent.parent / "build" / "test-cache"))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="rewrite the golden files")
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[Path, str], None]:
+    """``golden(path, text)``: assert that a file holds exactly this text."""
+
+    def check(path: Path, text: str) -> None:
+        if request.config.getoption("--update-golden"):
+            path.write_text(text)
+        assert path.exists(), f"{path.name} is missing; make it with --update-golden and read it"
+        assert text == path.read_text(), f"{path.name} has changed; if that is right, use --update-golden"
+
+    return check
