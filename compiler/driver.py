@@ -83,10 +83,8 @@ class Lowered:
     def image(self) -> Image:
         """Machine code."""
         from .link import link
-        from .llvm.codegen import parse
 
-        obj = parse(self.module, self.target).optimize().object_code()
-        return link(obj, triple=self.target.triple, features=self.target.required_features)
+        return link(self._llvm().object_code(), triple=self.target.triple, features=self.target.required_features)
 
     def text(self, stage: str) -> str:
         """The IR of one of the target's stages.
@@ -113,8 +111,9 @@ class Lowered:
 
     def _llvm(self) -> Any:
         from .llvm.codegen import parse
+        from .llvm.foreign import link_foreign
 
-        return parse(self.module, self.target).optimize()
+        return link_foreign(parse(self.module, self.target), self.program.kernels).optimize()
 
 
 def _verifiers() -> dict[type, Callable[[Any], object]]:
@@ -152,6 +151,8 @@ def compile_graph(
 ) -> Compiled | CudaCompiled:
     """Compile a graph; for a CPU, machine code that the cache holds is taken from there.
 
+    Programs with custom ops (`gw.custom_op`) are neither stored in the cache nor taken from it.
+
     Parameters
     ----------
     graph : inputs, states, outputs and updates.
@@ -166,6 +167,8 @@ def compile_graph(
         return compile_graph_cuda(graph, cells, structure, target, optimize)
     target = target or host()
     lowered = Lowered(graph, target, optimize)
+    if _has_custom_ops(graph):  # Python functions, of which the cache's key says nothing
+        return Compiled(lowered, lowered.image(), signature_of(graph, lowered.program, structure), cells)
     cache = Cache()
     text = print_graph(graph, locations=False)
     key = cache_key("program", _fingerprint(), repr(target), json.dumps(structure), str(optimize), text)
@@ -175,6 +178,10 @@ def compile_graph(
         found = lowered.image(), signature
         cache.put(key, _encode(*found))
     return Compiled(lowered, *found, cells)
+
+
+def _has_custom_ops(graph: Graph) -> bool:
+    return any(v.op.kernels or any(map(_has_custom_ops, v.regions)) for v in graph)
 
 
 def _encode(image: Image, signature: Signature) -> bytes:

@@ -30,7 +30,14 @@ __all__ = ["DIGITS", "MNIST", "Data", "Network", "Plan", "build", "load_digits",
 
 Array = NDArray[Any]
 
-STAGES = (("graph", "gwir"), ("optimized", "gwir"), ("program", "gwir"), ("loops", "gwir"), ("llvm", "ll"), ("asm", "s"))
+FILES = {  # of each stage's text
+    "graph": "00-graph.gwir",
+    "optimized": "01-optimized.gwir",
+    "program": "02-program.gwir",
+    "loops": "03-loops.gwir",
+    "llvm": "04-llvm.ll",
+    "asm": "05-asm.s",
+}
 
 
 @dataclass(frozen=True)
@@ -120,7 +127,8 @@ def load_npz(path: str, seed: int = 0) -> Data:
     order = np.random.default_rng(seed).permutation(len(labels))
     validation, train = np.split(order, [len(order) // 20])
     test = Split(_images(arrays["x_test"] / 255), arrays["y_test"].astype(np.int64))
-    return Data(Path(path).stem, Split(images[train], labels[train]), Split(images[validation], labels[validation]), test)
+    learned, judged = (Split(images[rows], labels[rows]) for rows in (train, validation))
+    return Data(Path(path).stem, learned, judged, test)
 
 
 def _images(pixels: Array) -> Array:
@@ -233,10 +241,11 @@ def train_epochs(train: Any, predict: Any, data: Data, plan: Plan, seed: int, ep
                 history.losses.append(float(result["loss"]))
                 seen.append((float(result["loss"]), float(result["accuracy"]), len(rows)))
                 bar.update()
-            loss, accuracy, counts = map(np.array, zip(*seen))
+            losses, accuracies, counts = zip(*seen)
+            mean = float(np.average(losses, weights=counts)), float(np.average(accuracies, weights=counts))
             judged = judge(predict(data.validation.images), data.validation.labels)
-            history.epochs.append((float(loss @ counts / counts.sum()), float(accuracy @ counts / counts.sum()), *judged))
-            bar.set_postfix_str(f"loss {history.epochs[-1][0]:.3f}, validation {judged[1]:.1%}", refresh=False)
+            history.epochs.append((*mean, *judged))
+            bar.set_postfix_str(f"loss {mean[0]:.3f}, validation {judged[1]:.1%}", refresh=False)
     return history
 
 
@@ -266,8 +275,10 @@ def run(out: str, data: str | None = None, epochs: int | None = None, seed: int 
     _say("memory", f"{nbytes:,} bytes of scratch for a step of {plan.batch} images, known before it runs")
 
     history = train_epochs(train, predict, found, plan, seed, epochs)
-    step = float(np.median(history.seconds)) * 1e3
-    _say("training", f"{epochs} epochs, {len(history.losses):,} steps of {plan.batch} images; {step:.2f} ms a step (median)")
+    _say(
+        "training", f"{epochs} epochs, {len(history.losses):,} steps of {plan.batch} images; "
+        f"{np.median(history.seconds) * 1e3:.2f} ms a step (median)",
+    )
     answer = predict(found.test.images)
     accuracy = judge(answer, found.test.labels)[1]
     _say("accuracy", f"{accuracy:.2%} of the test images, {history.epochs[-1][3]:.2%} of the validation images")
@@ -313,30 +324,36 @@ def _write(
 ) -> None:
     from .demo_plots import plot_curves, plot_digits
 
-    names = [f"{k:02d}-{stage}.{suffix}" for k, (stage, suffix) in enumerate(STAGES)]
-    for name, (stage, _) in zip(names, STAGES):
+    for stage, name in FILES.items():
         (folder / name).write_text(train.ir(stage))
     plot_curves(folder / "curves.png", history.losses, history.epochs, accuracy)
     plot_digits(folder / "digits.png", data.test.images[:, 0], data.test.labels, answer["digit"], answer["probability"])
     gw.export(folder / "lenet.gwa", {"train": train, "predict": predict})
-    _say("written", f"{folder}{os.sep}: {names[0]} to {names[-1]}, curves.png, digits.png, lenet.gwa")
+    first, *_, last = FILES.values()
+    _say("written", f"{folder}{os.sep}: {first} to {last}, curves.png, digits.png, lenet.gwa")
 
 
 def _deploy(artifact: Path, data: Data, answer: dict[str, Array], plan: Plan) -> None:
     """Use the artifact in a new process that has no compiler, and print what it found."""
+    arrays: dict[str, Any] = {
+        "images": data.train.images,
+        "labels": data.train.labels,
+        "test_images": data.test.images,
+        "test_labels": data.test.labels,
+        "batch": np.array(plan.batch),
+        "rate": np.array(plan.rate / 50),
+        **answer,
+    }
     with tempfile.TemporaryDirectory() as folder:
         inputs = Path(folder) / "inputs.npz"
-        np.savez(
-            inputs, images=data.train.images, labels=data.train.labels, batch=plan.batch, rate=plan.rate / 50,
-            test_images=data.test.images, test_labels=data.test.labels, **answer,
-        )
+        np.savez(inputs, **arrays)
         report = _child([str(artifact), str(inputs)])
     if not report["identical"]:
         raise ArgumentError(f"{artifact}: predictions in a new process differ from those before")
     _say("artifact", f"{artifact.stat().st_size:,} bytes, {report['code']:,} of them machine code")
-    _say("shipped", f"a process without {', '.join(report['absent'])}")
-    _say("", f"loads it in {report['load'] * 1e3:.1f} ms, predicts {len(data.test):,} test images to the bit as before,")
-    _say("", f"trains one more epoch in {report['train']:.2f} s: loss {report['loss']:.4f}, {report['accuracy']:.2%} on test")
+    _say("shipped", f"in a new process without {', '.join(report['absent'][:3])} and the compiler:")
+    _say("", f"loaded in {report['load'] * 1e3:.1f} ms; {len(data.test):,} test images predicted to the bit as before;")
+    _say("", f"one more epoch in {report['train']:.2f} s: loss {report['loss']:.4f}, {report['accuracy']:.2%} on test")
 
 
 def _child(arguments: Sequence[str]) -> dict[str, Any]:

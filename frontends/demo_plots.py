@@ -87,8 +87,9 @@ def plot_digits(path: Path, images: Array, labels: Array, digits: Array, probabi
     spacing = {"left": 0.025, "right": 0.975, "hspace": 0.55, "wspace": 0.2}
     above = figure.add_gridspec(rows, columns, top=0.885, bottom=0.335, **spacing)
     below = figure.add_gridspec(1, columns, top=0.185, bottom=0.055, **spacing)
-    figure.text(0.025, 0.95, "Test images, drawn at random, and what the network takes them for", color=INK, fontsize=11)
-    figure.text(0.025, 0.25, "Those of which it is least certain, and how certain it is", color=INK, fontsize=11)
+    title = {"color": INK, "fontsize": 11}
+    figure.text(0.025, 0.95, "Test images, drawn at random, and what the network takes them for", title)
+    figure.text(0.025, 0.25, "Those of which it is least certain, and how certain it is", title)
     for chosen, grid, confident in ((at_random, above, False), (doubtful, below, True)):
         for k, index in enumerate(chosen):
             ax = figure.add_subplot(grid[divmod(k, columns)])

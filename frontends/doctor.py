@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from pathlib import Path
 
 __all__ = ["report"]
 
@@ -87,10 +86,9 @@ def _cuda() -> str:
 
 
 def _ptxas() -> str:
-    wheel = find_spec("nvidia")
-    folders = list(wheel.submodule_search_locations or ()) if wheel else []
-    in_wheels = [p for folder in folders for p in Path(folder).glob("*/bin/ptxas")]
-    path = str(in_wheels[0]) if in_wheels else shutil.which("ptxas")
+    from ..compiler.cuda.ptx import find_ptxas
+
+    path = find_ptxas()
     if path is None:
         return "none"
     said = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=20, check=True).stdout

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import DTypeError, GraphError, ShapeError
 from .dims import Dim, equal
-from .dtypes import DType, bool_, default_dtype, promote, result_dtype_with_scalar
+from .dtypes import DType, bool_, default_dtype, promote, result_dtype_with_scalar, rounded
 from .graph import Literal, Value, make
 from .types import Shape, TensorType
 
@@ -25,8 +25,7 @@ def full(shape: Shape, value: float, dtype: DType) -> Value:
     """A tensor whose elements are all `value`."""
     from .op import OPS
 
-    python = bool(value) if dtype.is_bool else float(value) if dtype.is_float else int(value)
-    return make(OPS["full"], (), {"shape": tuple(shape), "value": python, "dtype": dtype})
+    return make(OPS["full"], (), {"shape": tuple(shape), "value": rounded(value, dtype), "dtype": dtype})
 
 
 def as_value(x: object, dtype: DType | None = None) -> Value:

@@ -22,8 +22,10 @@ __all__ = [
     "int32",
     "int64",
     "int8",
+    "number_text",
     "promote",
     "result_dtype_with_scalar",
+    "rounded",
     "uint16",
     "uint32",
     "uint64",
@@ -137,6 +139,29 @@ def promote(a: DType, b: DType) -> DType:
     if unsigned.bits == 64:
         raise DTypeError(f"{a!r} and {b!r} have no common dtype; cast one of them with astype")
     return DTYPES[f"int{unsigned.bits * 2}"]
+
+
+def rounded(value: float, dtype: DType) -> bool | int | float:
+    """A number as an element of `dtype` has it."""
+    if dtype.is_bool:
+        return bool(value)
+    if not dtype.is_float:
+        return int(value)
+    with np.errstate(over="ignore"):
+        return float(value) if dtype.bits == 64 else float(np.asarray(value, np.float64).astype(dtype.numpy))
+
+
+def number_text(value: bool | int | float, dtype: DType) -> str:
+    """The shortest text that `rounded` reads back as the same element of `dtype`."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and dtype == float32:
+        with np.errstate(over="ignore"):
+            element = np.float32(value)
+        if float(element) == value:
+            text = str(element)
+            return text if any(c in text for c in ".ein") else text + ".0"
+    return repr(value)
 
 
 def default_dtype(scalar: bool | int | float) -> DType:

@@ -7,6 +7,7 @@ equal subexpressions are shared from the start.
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -139,12 +140,21 @@ class Value:
 
 
 _interned: weakref.WeakValueDictionary[Any, Value] = weakref.WeakValueDictionary()
-_current_loc: list[Loc | None] = [None]
+
+
+class _Current(threading.local):
+    """Each Python thread builds its own graphs, at its own lines."""
+
+    def __init__(self) -> None:
+        self.locs: list[Loc | None] = [None]
+
+
+_current = _Current()
 
 
 def current_location() -> Loc | None:
     """The source line that new values get."""
-    return _current_loc[-1]
+    return _current.locs[-1]
 
 
 class source_location:
@@ -154,10 +164,10 @@ class source_location:
         self.loc = loc
 
     def __enter__(self) -> None:
-        _current_loc.append(self.loc)
+        _current.locs.append(self.loc)
 
     def __exit__(self, *_: object) -> None:
-        _current_loc.pop()
+        _current.locs.pop()
 
 
 def make(
@@ -186,7 +196,7 @@ def make(
     found = _interned.get(key)
     if found is not None:
         return found
-    loc = loc or _current_loc[-1]
+    loc = loc or _current.locs[-1]
     value = Value()
     value.op, value.operands, value.attrs, value.regions = op, operands, attrs, tuple(regions)
     value.loc = loc

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .dims import Dim, symbol
-from .dtypes import DType, bool_, float32, int64
+from .dtypes import DType, bool_, float32, int64, rounded
 from .lexer import Reader, Token
 from .loops import (
     Alloc,
@@ -368,11 +368,12 @@ class KernelReader(Reader):
         negative = self.at("-")
         value = self.literal()
         if self.accept(":"):
-            return Const(value, self.dtype())
+            dtype = self.dtype()
+            return Const(rounded(value, dtype) if isinstance(value, float) and dtype.is_float else value, dtype)
         if isinstance(value, bool):
             return Const(value, bool_)
         if isinstance(value, float):
-            return Const(value, float32)
+            return Const(rounded(value, float32), float32)
         return value if negative else self.dim_power(value)
 
     def _name(self) -> Operand:

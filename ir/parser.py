@@ -16,7 +16,7 @@ import numpy as np
 from ..errors import ParseError
 from .broadcasting import same_type
 from .dims import Dim
-from .dtypes import DType, bool_
+from .dtypes import DType, bool_, rounded
 from .graph import Graph, Literal, Loc, Value, make
 from .lexer import SHORT_DTYPES, Reader, Token
 from .loops import Buffer, Kernel
@@ -236,6 +236,8 @@ class GraphReader(Reader):
                 x if isinstance(x, Value) else _literal(op.name, k, operands, type_, x)
                 for k, x in enumerate(operands)
             )
+            if op.name == "full":
+                attrs["value"] = rounded(attrs["value"], attrs["dtype"])
             return make(op, values, attrs, regions, loc)
 
         value: Value = self.attempt(build, token)
@@ -322,7 +324,7 @@ def _literal(op: str, position: int, operands: Sequence[Operand], type_: Type, v
         raise ParseError(f"{op} takes no literal operands; write a `full` on a line of its own")
     others = [x for x in operands[op == "where" :] if isinstance(x, Value) and x.op.name != "full"]
     dtype = bool_ if op == "where" and position == 0 else others[0].tensor.dtype if others else type_.dtype
-    return make(OPS["full"], (), {"shape": type_.shape, "value": value, "dtype": dtype})
+    return make(OPS["full"], (), {"shape": type_.shape, "value": rounded(value, dtype), "dtype": dtype})
 
 
 # --- programs ------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 
 from .dims import Dim, Poly, symbols
-from .dtypes import DType, bool_, float32, int64
+from .dtypes import DType, bool_, float32, int64, number_text
 from .lexer import quote_name
 from .loops import (
     Alloc,
@@ -218,7 +218,7 @@ def _dim_level(dim: Dim) -> int:
 
 def _const(expr: Const) -> tuple[str, int]:
     value = expr.value
-    text = str(value).lower() if isinstance(value, bool) else repr(value)
+    text = number_text(value, expr.dtype)
     plain = bool_ if isinstance(value, bool) else float32 if isinstance(value, float) else None
     return (text if expr.dtype == plain else f"{text}:{expr.dtype}"), (_UNARY if text[0] == "-" else _ATOM)
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .dims import Dim, Op, Poly
-from .dtypes import DType, as_dtype, bool_
+from .dtypes import DType, as_dtype, bool_, number_text
 from .graph import Graph, Literal, Loc, Value, attr_key
 from .lexer import quote_name
 from .loops import Kernel
@@ -127,7 +127,7 @@ def _body(graph: Graph, indent: str) -> Iterator[str]:
 
 def _value_lines(value: Value, names: Mapping[Value, str], indent: str) -> Iterator[str]:
     operands = [
-        _scalar_text(v.attrs["value"]) if _is_inline(value, k) else names[v]
+        number_text(v.attrs["value"], v.tensor.dtype) if _is_inline(value, k) else names[v]
         for k, v in enumerate(value.operands)
     ]
     head = f"{indent}{names[value]} = {value.op.name}"
@@ -166,7 +166,9 @@ def _attrs_text(value: Value) -> str:
         attr, default = value.attrs[name], value.op.attrs[name]
         known = implied.get(name, REQUIRED) if default is REQUIRED else default
         if known is REQUIRED or attr_key(attr) != attr_key(known):
-            shown.append(f"{name} = {_attr_text(attr)}")
+            is_element = value.op.name == "full" and name == "value"
+            text = number_text(attr, value.tensor.dtype) if is_element else _attr_text(attr)
+            shown.append(f"{name} = {text}")
     return f" {{{', '.join(shown)}}}" if shown else ""
 
 

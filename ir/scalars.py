@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .dims import Dim
-from .dtypes import DType, bool_
+from .dtypes import DType, bool_, rounded
 from .loops import Const, Expr, Index, Scalar
 
 __all__ = ["COMPARISONS", "SCALARS", "ScalarOp", "apply", "cast", "conjunction", "const", "less", "select"]
@@ -103,7 +103,7 @@ def apply(op: str, *args: Expr, dtype: DType | None = None) -> Scalar:
 
 def const(value: float, dtype: DType) -> Const:
     """A literal of a dtype."""
-    return Const(bool(value) if dtype.is_bool else float(value) if dtype.is_float else int(value), dtype)
+    return Const(rounded(value, dtype), dtype)
 
 
 def cast(x: Expr, dtype: DType) -> Expr:

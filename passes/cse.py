@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..ir.dtypes import DType
+from ..ir.dtypes import rounded
 from ..ir.graph import Graph, Literal, Value, attr_key, make, topological
 
 __all__ = ["cse"]
@@ -82,11 +82,6 @@ def normalized(attr: Any) -> Any:
     if isinstance(attr, np.generic):
         return attr.item()
     return attr
-
-
-def rounded(value: float, dtype: DType) -> Any:
-    """A number as an element of `dtype` has it."""
-    return np.asarray(value).astype(dtype.numpy).item()
 
 
 def structure(graph: Graph) -> Any:

@@ -18,7 +18,7 @@ from ..ir.dims import Dim, equal, simplify, symbol
 from ..ir.dims import symbols as symbols_of
 from ..ir.graph import Graph, Value
 from ..ir.loops import (
-    Buffer, Expr, For, If, Index, Kernel, Let, Load, Reduce, Scalar, Stmt, Store, Temp, flat_index,
+    Buffer, Expr, For, Foreign, If, Index, Kernel, Let, Load, Reduce, Scalar, Stmt, Store, Temp, flat_index,
     free_symbols, statements, walk,
 )  # fmt: skip
 from ..ir.op import Definition, Lowering
@@ -71,8 +71,14 @@ def _buffer(name: str, t: TensorType) -> Buffer:
 
 def _lower_opaque(group: Graph, inputs: tuple[Buffer, ...], outputs: tuple[Buffer, ...]) -> tuple[Stmt, ...]:
     (value,) = group.outputs
-    if value.op.lower is None or tuple(value.operands) != group.inputs:
+    buffers = dict(zip(group.inputs, inputs))
+    if not buffers.keys() >= set(value.operands):
         raise CompileError(f"{value.op.name} cannot be fused with its neighbours")
+    inputs = tuple(buffers[v] for v in value.operands)
+    if value.op.kernels:
+        return (Foreign(value.op.name, inputs, outputs),)
+    if value.op.lower is None:
+        raise CompileError(f"{value.op.name} has neither statements nor a kernel of its own")
     counter = itertools.count()
     return tuple(value.op.lower(Lowering(
         inputs, outputs, tuple(v.tensor for v in value.operands), value.tensor, value.attrs,

@@ -52,7 +52,7 @@ class _Lowering:
         self.rename: dict[str, str] = {}  # temp -> the output or state whose memory it takes
         self.constants: dict[str, np.ndarray[Any, Any]] = {}
         self.kernels: dict[int, Kernel] = {}
-        self.names: dict[str, int] = {}
+        self.names = {graph.name}  # the program and its kernels are functions of one module
 
     def program(self) -> Program:
         for v in (*self.graph.inputs, *self.graph.states):
@@ -69,14 +69,19 @@ class _Lowering:
         calls = tuple(self._call(step) for step in order)
         fixed = [self.slots[self.buffers[v]] for v in (*self.graph.inputs, *self.graph.states)]
         names = {s.buffer.name for s in (*fixed, *outputs)}
-        temps = [s for n, s in self.slots.items() if n not in names and n not in self.rename]
+        temps = [s for n, s in self.slots.items() if n not in names and self._place(n) == n]
         slots = (*fixed, *outputs, *(self._renamed(s) for s in temps))
         return Program(self.graph.name, self.graph.symbols, slots, calls, 0, self.constants)
 
     def _renamed(self, s: Slot) -> Slot:
-        if s.alias is None:
-            return s
-        return Slot(s.buffer, s.kind, None, self.rename.get(s.alias, s.alias))
+        source = self.rename.get(s.buffer.name, s.alias)
+        return s if source is None else Slot(s.buffer, s.kind, None, self.rename.get(source, source))
+
+    def _place(self, name: str) -> str:
+        """The buffer that a call is given: the memory a temp takes, or the temp as a view of it."""
+        target = self.rename.get(name, name)
+        same = target == name or self.slots[target].buffer.shape == self.slots[name].buffer.shape
+        return target if same else name
 
     # --- values to buffers ---
 
@@ -222,14 +227,16 @@ class _Lowering:
         kernel = self.kernels.get(id(region))
         if kernel is None:
             name = _kernel_name(region)
-            count = self.names[name] = self.names.get(name, -1) + 1
-            kernel = self.lower_kernel(region, f"{name}_{count}" if count else name)
+            candidates = (name, *(f"{name}_{k}" for k in range(1, len(self.names) + 1)))
+            name = next(n for n in candidates if n not in self.names)
+            self.names.add(name)
+            kernel = self.lower_kernel(region, name)
             self.kernels[id(region)] = kernel
         return kernel
 
     def _call(self, step: _Step) -> Call:
         names = [self.buffers[o] for o in step.operands] + list(step.results)
-        return Call(self._kernel(step.region), tuple(self.rename.get(n, n) for n in names), (), step.locs)
+        return Call(self._kernel(step.region), tuple(map(self._place, names)), (), step.locs)
 
 
 def _kernel_name(region: Graph) -> str:

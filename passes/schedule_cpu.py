@@ -11,7 +11,7 @@ from dataclasses import replace as with_fields
 
 from ..ir.dims import Dim, coefficient, dim_min, floordiv, mod, substitute, symbol, symbols
 from ..ir.loops import (
-    Expr, For, If, Index, Kernel, Let, Load, Reduce, Stmt, Store, children, flat_index, replace, statements, walk,
+    Alloc, Expr, For, If, Index, Kernel, Let, Load, Reduce, Stmt, Store, children, flat_index, replace, statements, walk,
 )  # fmt: skip
 from .cpu_model import CpuModel
 from .schedule_contraction import schedule_contraction
@@ -156,13 +156,22 @@ def _unit(access: Load | Store, var: str) -> bool:
 
 def _parallel(s: For) -> For:
     """Give the outermost loop, or the two outermost if it is short, to threads."""
-    if s.extent == 0:
+    if s.extent == 0 or not _independent(s):
         return s
     if s.kind == "vector":
         return _blocks(s)
-    if len(s.body) == 1 and isinstance(s.body[0], For) and s.body[0].kind == "serial" and _short(s.extent) and s.body[0].extent != 0:
-        return merge_parallel(s, s.body[0])
+    inner = s.body[0]
+    if len(s.body) == 1 and isinstance(inner, For) and inner.kind == "serial" and _short(s.extent):
+        if inner.extent != 0 and _independent(inner):
+            return merge_parallel(s, inner)
     return with_fields(s, kind="parallel")
+
+
+def _independent(s: For) -> bool:
+    """Whether each iteration stores to places of its own: the rows of a scatter, for one, may collide."""
+    own = {t.buffer.name for t in statements(s.body) if isinstance(t, Alloc)}
+    stores = [t for t in statements(s.body) if isinstance(t, Store) and t.buffer.name not in own]
+    return all(any(isinstance(i, Index) and coefficient(i.dim, s.var) not in (None, 0) for i in t.indices) for t in stores)
 
 
 def _short(extent: Dim) -> bool:

@@ -20,9 +20,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace as with_fields
 from itertools import groupby
 
+from ..errors import CompileError
 from ..ir.dims import Dim, ceildiv, floordiv, mod, product, symbol, symbols
 from ..ir.loops import (
-    Alloc, Buffer, Expr, For, If, Index, Kernel, Let, Load, Reduce, Stmt, Store, Temp, replace, statements, walk,
+    Alloc, Buffer, Expr, For, Foreign, If, Index, Kernel, Let, Load, Reduce, Stmt, Store, Temp, replace, statements,
+    walk,
 )  # fmt: skip
 from ..ir.scalars import less
 from .cuda_model import CudaModel
@@ -49,8 +51,11 @@ def schedule_cuda(kernel: Kernel, gpu: CudaModel) -> Kernel:
     Raises
     ------
     CompileError
-        If a reduction stands inside a reduction that depends on it.
+        If a reduction stands inside a reduction that depends on it, or the kernel is a custom op's own.
     """
+    for s in kernel.body:
+        if isinstance(s, Foreign):
+            raise CompileError(f"{s.op}: custom ops run on CPUs only, not in a program for CUDA")
     return _Scheduler(kernel, gpu).run()
 
 

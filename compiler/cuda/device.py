@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import linecache
+import sys
 import warnings
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -62,9 +64,29 @@ class NumbaDevice:
         memory.copy_to_host(host)
 
     def launch(self, function: str, blocks: int, threads: int, arguments: Sequence[Any]) -> None:
-        with warnings.catch_warnings():
-            if SIMULATED:  # overflow, NaN: a GPU says nothing either
-                warnings.simplefilter("ignore", RuntimeWarning)
-            else:  # Numba's advice on small grids
-                warnings.filterwarnings("ignore", message="Grid size")
+        with _simulation() if SIMULATED else _quiet():
             self.functions[function][blocks, threads](*arguments)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Numba's advice on small grids."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Grid size")
+        yield
+
+
+@contextmanager
+def _simulation() -> Iterator[None]:
+    """Without NumPy's warnings (a GPU overflows silently), and with a quick switch between Python threads.
+
+    Each CUDA thread is a Python thread in the simulator, which polls them.
+    """
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            yield
+    finally:
+        sys.setswitchinterval(interval)

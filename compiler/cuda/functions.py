@@ -29,8 +29,8 @@ Function = Callable[..., Any]
 
 
 def _device(f: Function) -> Function:
-    """A function that kernels may call."""
-    return f if SIMULATED else cuda.jit(device=True)(f)  # type: ignore[no-any-return]
+    """A function that kernels may call; inlined, because Numba compiles others only where a GPU is."""
+    return f if SIMULATED else cuda.jit(device=True, inline="always")(f)  # type: ignore[no-any-return]
 
 
 def _primitive(op: str, dtype: DType) -> Function:

@@ -45,14 +45,14 @@ class LlvmModule:
     module: Any
     target: CpuTarget
 
-    def optimize(self) -> LlvmModule:
-        """Run LLVM's scalar optimizations; vectors and unrolling are ours already."""
+    def optimize(self, vectorize: bool = False) -> LlvmModule:
+        """Run LLVM's scalar optimizations; vectors and unrolling are ours already, unless told to make them."""
         machine = _machine(self.target)
-        tuning = llvm.create_pipeline_tuning_options(speed_level=1)
-        tuning.loop_vectorization = False
-        tuning.slp_vectorization = False
-        tuning.loop_interleaving = False
-        tuning.loop_unrolling = False
+        tuning = llvm.create_pipeline_tuning_options(speed_level=2 if vectorize else 1)
+        tuning.loop_vectorization = vectorize
+        tuning.slp_vectorization = vectorize
+        tuning.loop_interleaving = vectorize
+        tuning.loop_unrolling = vectorize
         builder = llvm.create_pass_builder(machine, tuning)
         manager = builder.getModulePassManager()
         manager.run(self.module, builder)

@@ -9,9 +9,11 @@ from ...errors import CompileError
 from ...ir.dims import Dim, Poly, coefficient, product, substitute
 from ...ir.dtypes import DType, bool_, int64
 from ...ir.loops import (
-    Alloc, Buffer, Const, Expr, For, If, Index, Kernel, Let, Load, Scalar, Stmt, Store, Temp, flat_index, statements, walk,
+    Alloc, Buffer, Const, Expr, For, Foreign, If, Index, Kernel, Let, Load, Scalar, Stmt, Store, Temp, flat_index,
+    statements, walk,
 )  # fmt: skip
 from .cost import work
+from .foreign import foreign_symbol
 from .function import FunctionText, ModuleText
 from .instructions import Val, emit_scalar, lane_numbers, literal, splat, storage_type
 from .strided import STRIDES, strided_load
@@ -239,6 +241,8 @@ class _Emitter:
                 self.temps[s.name] = self.expr(s.value, {})
             elif isinstance(s, Alloc):
                 self.alloc(s)
+            elif isinstance(s, Foreign):
+                self.foreign(s)
             else:
                 self.branch(s)
 
@@ -296,6 +300,20 @@ class _Emitter:
         lanes = self.lanes if s.space == "register" else 1
         pointer = self.f.alloca(max(size, 1) * lanes, storage_type(s.buffer.dtype))
         self.memory[s.buffer.name] = Memory(pointer, lanes)
+
+    def foreign(self, s: Foreign) -> None:
+        """Call a custom op's kernel (`foreign.foreign_symbol`)."""
+        f, buffers = self.f, (*s.outputs, *s.inputs)
+        dims = [d for b in buffers for d in b.shape]
+        sizes = f.alloca(max(len(dims), 1), "i64")
+        for k, d in enumerate(dims):
+            slot = f.assign(f"getelementptr inbounds i64, ptr {sizes}, i64 {k}")
+            f.emit(f"store {f.dim(d)}, ptr {slot}, align 8")
+        unused = [f.alloca(1, "ptr"), f.alloca(1, "ptr")]
+        pointers = [*unused, *(self.memory[b.name].pointer for b in buffers), sizes]
+        name = foreign_symbol(s)
+        f.module.declare(f"declare i32 @{name}({', '.join(['ptr'] * len(pointers))})")
+        f.emit(f"call i32 @{name}({', '.join(f'ptr {p}' for p in pointers)})")
 
     def branch(self, s: If) -> None:
         condition = self.expr(s.condition, {})

@@ -23,6 +23,13 @@ def _declared(t: Typing) -> TensorType:
     return TensorType(t["dtype"], tuple(t["shape"]))
 
 
+def _created(t: Typing) -> TensorType:
+    declared = _declared(t)
+    for d in declared.shape:
+        t.require_at_most(0, d, f"the dimension {d} is negative")
+    return declared
+
+
 def _no_reference(**_: Any) -> Any:
     raise AssertionError("the value of an input or state is given, not computed")
 
@@ -44,14 +51,14 @@ constant = register(Op(
 
 full = register(Op(
     "full", "map",
-    infer=_declared,
+    infer=_created,
     reference=lambda shape, value, dtype: np.full(shape, value, dtype.numpy),
     define=lambda d: const(d["value"], d.out.dtype),
     vjp=ZERO_GRADIENT,
     attrs={"shape": REQUIRED, "value": REQUIRED, "dtype": REQUIRED},
     cost=0, arity=0,
     samples=lambda: [
-        Sample((), {"shape": s, "value": 2, "dtype": as_dtype("float32")}) for s in ((), (3,), (2, 0))
+        Sample((), {"shape": s, "value": 2.0, "dtype": as_dtype("float32")}) for s in ((), (3,), (2, 0))
     ],
     doc="A tensor of one repeated value.",
 ))
@@ -68,7 +75,7 @@ def _define_iota(d: Definition) -> Expr:
 
 iota = register(Op(
     "iota", "map",
-    infer=_declared,
+    infer=_created,
     reference=_iota,
     define=_define_iota,
     vjp=ZERO_GRADIENT,

@@ -1,0 +1,131 @@
+"""ONNX Runtime, for inference: the workload is written as an ONNX model and bound to its inputs once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..peer import Peer, Session, Unsupported
+
+onnx: Any = None
+runtime: Any = None
+
+OPSET = 20  # the first with Gelu
+
+
+class _Ops:
+    """Appends nodes to a model."""
+
+    def __init__(self):
+        self.nodes, self.constants = [], []
+
+    def node(self, kind, *operands, **attributes):
+        names = [self.constant(o) if not isinstance(o, _Value) else o.name for o in operands]
+        result = _Value(self, f"v{len(self.nodes)}")
+        self.nodes.append(onnx.helper.make_node(kind, names, [result.name], **attributes))
+        return result
+
+    def constant(self, value):
+        name = f"c{len(self.constants)}"
+        array = np.asarray(value, value.dtype if isinstance(value, np.ndarray) else np.float32)
+        self.constants.append(onnx.numpy_helper.from_array(array, name))
+        return _Value(self, name).name
+
+    def tanh(self, x):
+        return self.node("Tanh", x)
+
+    def exp(self, x):
+        return self.node("Exp", x)
+
+    def gelu(self, x):
+        return self.node("Gelu", x)
+
+    def linear(self, x, w, b):
+        return self.node("Gemm", x, w, b)
+
+    def image(self, x):
+        return x
+
+    def conv2d(self, x, w, b):
+        return self.node("Conv", x, w, b)
+
+    def max_pool2d(self, x, size):
+        return self.node("MaxPool", x, kernel_shape=[size, size], strides=[size, size])
+
+    def flatten(self, x):
+        return self.node("Flatten", x)
+
+    def layer_norm(self, x, w, b):
+        return self.node("LayerNormalization", x, w, b, axis=-1, epsilon=1e-5)
+
+    def cross_entropy(self, logits, labels):
+        return self.node("SoftmaxCrossEntropyLoss", logits, labels)
+
+
+class _Value:
+    """The name of a tensor, with operators."""
+
+    def __init__(self, ops, name):
+        self.ops, self.name = ops, name
+
+    def __add__(self, other):
+        return self.ops.node("Add", self, other)
+
+    def __mul__(self, other):
+        return self.ops.node("Mul", self, other)
+
+    def __sub__(self, other):
+        return self.ops.node("Sub", self, other)
+
+    def __matmul__(self, other):
+        return self.ops.node("MatMul", self, other)
+
+    def __neg__(self):
+        return self.ops.node("Neg", self)
+
+
+class OnnxRuntime(Peer):
+    name, title = "onnxruntime", "ONNX Runtime"
+    threads = 0
+
+    def load(self, threads):
+        global onnx, runtime
+        import onnx
+        import onnx.helper
+        import onnx.numpy_helper
+        import onnxruntime as runtime
+
+        self.threads = threads
+        return runtime.__version__
+
+    def build(self, workload, parameters, inputs):
+        if workload.kind != "forward":
+            raise Unsupported("inference only")
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1
+        options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_ALL
+        model = _model(workload, parameters, inputs)
+        session = runtime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        binding = session.io_binding()
+        for name, value in inputs.items():
+            binding.bind_ortvalue_input(name, runtime.OrtValue.ortvalue_from_numpy(value))
+        binding.bind_output("result")
+        return Session(
+            lambda: session.run_with_iobinding(binding), lambda r: [binding.copy_outputs_to_cpu()[0]],
+        )
+
+
+def _model(workload, parameters, inputs):
+    ops = _Ops()
+    make = onnx.helper.make_tensor_value_info
+    described = [make(n, onnx.helper.np_dtype_to_tensor_dtype(v.dtype), v.shape) for n, v in inputs.items()]
+    value = workload.compute(ops, parameters, **{name: _Value(ops, name) for name in inputs})
+    ops.node("Identity", value)
+    ops.nodes[-1].output[0] = "result"
+    result = make("result", onnx.TensorProto.FLOAT, None)
+    graph = onnx.helper.make_graph(ops.nodes, workload.name, described, [result], ops.constants)
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", OPSET)], ir_version=9)
+
+
+PEERS = [OnnxRuntime()]

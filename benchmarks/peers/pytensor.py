@@ -1,0 +1,91 @@
+"""PyTensor with its default linker: shared variables, updates in place, inputs taken without copies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..peer import Peer, Session, Unsupported
+
+pytensor: Any = None
+pt: Any = None
+
+
+class _Ops:
+    def tanh(self, x):
+        return pt.tanh(x)
+
+    def exp(self, x):
+        return pt.exp(x)
+
+    def gelu(self, x):
+        half = np.float32(0.5)
+        return half * x * (1 + pt.erf(x * np.float32(0.5**0.5)))
+
+    def linear(self, x, w, b):
+        return x @ w + b
+
+    def image(self, x):
+        return x
+
+    def conv2d(self, x, w, b):
+        raise Unsupported("PyTensor no longer has convolutions of images with channels")
+
+    def flatten(self, x):
+        return pt.flatten(x, 2)
+
+    def layer_norm(self, x, w, b):
+        centered = x - pt.mean(x, axis=-1, keepdims=True)
+        variance = pt.mean(pt.sqr(centered), axis=-1, keepdims=True)
+        return centered / pt.sqrt(variance + np.float32(1e-5)) * w + b
+
+    def cross_entropy(self, logits, labels):
+        logs = pt.special.log_softmax(logits, axis=-1)
+        return -pt.mean(logs[pt.arange(labels.shape[0]), labels])
+
+
+class Pytensor(Peer):
+    name, title = "pytensor", "PyTensor"
+
+    def environment(self, threads, cache):
+        return {"PYTENSOR_FLAGS": f"floatX=float32,openmp=False,base_compiledir={cache}"}
+
+    def load(self, threads):
+        global pytensor, pt
+        import pytensor
+        import pytensor.tensor as pt
+        import pytensor.tensor.special
+
+        return pytensor.__version__
+
+    def build(self, workload, parameters, inputs):
+        p = {name: pytensor.shared(value, name=name) for name, value in parameters.items()}
+        # Inputs as shared variables are neither checked nor copied at a call.
+        x = {name: pytensor.shared(value, name=name, borrow=True) for name, value in inputs.items()}
+        value = workload.compute(_Ops(), p, **x)
+        outputs, updates = [value], []
+        if workload.kind == "gradient":
+            outputs += pytensor.grad(value, [x[name] for name in workload.wrt])
+        elif workload.kind == "train":
+            updates = _sgd(workload, list(p.values()), pytensor.grad(value, list(p.values())))
+        function = pytensor.function([], outputs, updates=updates)
+        function.trust_input = True
+        return Session(
+            function, lambda r: [np.asarray(a) for a in r], lambda: {n: np.array(v.get_value()) for n, v in p.items()},
+        )
+
+
+def _sgd(workload, parameters, gradients):
+    updates = []
+    rate, momentum = np.float32(workload.learning_rate), np.float32(workload.momentum)
+    for p, g in zip(parameters, gradients):
+        if workload.momentum:
+            v = pytensor.shared(np.zeros_like(p.get_value()))
+            g = momentum * v + g
+            updates.append((v, g))
+        updates.append((p, p - rate * g))
+    return updates
+
+
+PEERS = [Pytensor()]
