@@ -3,7 +3,7 @@
 #   make demo    train a small CNN on real digits, dump its IR, ship it, run it without the compiler
 #   make test    the test suite
 #   make lint    ruff, mypy --strict, the import law
-#   make bench   the benchmarks
+#   make bench   the benchmarks, side by side with other frameworks
 #   make clean   remove what these commands made
 
 PYTHON ?= python3
@@ -37,8 +37,8 @@ lint: $(call installed,$(EXTRAS))
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(call installed,bench)
-	$(BIN)/python -m benchmarks $(ARGS)
+bench: $(VENV)/.installed-peers
+	$(BIN)/python -m benchmarks.run $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
@@ -52,4 +52,8 @@ $(VENV)/.ready:
 
 $(VENV)/.installed-%: setup.cfg pyproject.toml $(VENV)/.ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable '.[$(subst -,$(comma),$*)]'
+	touch $@
+
+$(VENV)/.installed-peers: benchmarks/requirements.txt $(call installed,$(EXTRAS))
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement benchmarks/requirements.txt
 	touch $@

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import struct
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -28,18 +29,25 @@ if TYPE_CHECKING:
     from ..passes.manager import Pipeline
     from .cuda.driver import CudaCompiled
 
-__all__ = ["STAGES", "Compiled", "Lowered", "compile_graph"]
+__all__ = ["STAGES", "Compiled", "CpuLowered", "Lowered", "compile_graph"]
 
 STAGES = ("graph", "optimized", "program", "loops", "llvm", "asm")
 
 
-class Lowered:
-    """A graph on its way to machine code for one target; each stage is made when first asked for."""
+class Lowered(ABC):
+    """A graph on its way to code for one target; each stage is made when first asked for."""
 
-    def __init__(self, graph: Graph, target: CpuTarget, optimize: bool = True) -> None:
+    def __init__(self, graph: Graph, optimize: bool = True) -> None:
         self.graph = graph
-        self.target = target
         self.optimize = optimize
+
+    @abstractmethod
+    def kernel_pipeline(self) -> Pipeline:
+        """The passes that schedule a kernel for the target."""
+
+    @abstractmethod
+    def code_stages(self) -> dict[str, Callable[[], str]]:
+        """How the text of each stage after the loops is made."""
 
     @cached_property
     def optimized(self) -> Graph:
@@ -67,25 +75,6 @@ class Lowered:
 
         return plan_memory(lower_to_program(self.optimized, lower_kernel))
 
-    def kernel_pipeline(self) -> Pipeline:
-        """The passes that schedule a kernel for the target."""
-        from ..passes.pipelines import cpu_kernel_pipeline
-
-        return cpu_kernel_pipeline(self.target.model)
-
-    @cached_property
-    def module(self) -> str:
-        """The text of the LLVM module, before LLVM's own passes."""
-        from .llvm.program import emit_program
-
-        return emit_program(self.program, self.target)
-
-    def image(self) -> Image:
-        """Machine code."""
-        from .link import link
-
-        return link(self._llvm().object_code(), triple=self.target.triple, features=self.target.required_features)
-
     def text(self, stage: str) -> str:
         """The IR of one of the target's stages.
 
@@ -105,8 +94,33 @@ class Lowered:
             raise CompileError(f"there is no stage {stage!r}; the stages are {', '.join(makers)}")
         return makers[stage]()
 
+
+class CpuLowered(Lowered):
+    """A graph on its way to machine code, through LLVM."""
+
+    def __init__(self, graph: Graph, target: CpuTarget, optimize: bool = True) -> None:
+        super().__init__(graph, optimize)
+        self.target = target
+
+    def kernel_pipeline(self) -> Pipeline:
+        from ..passes.pipelines import cpu_kernel_pipeline
+
+        return cpu_kernel_pipeline(self.target.model)
+
+    @cached_property
+    def module(self) -> str:
+        """The text of the LLVM module, before LLVM's own passes."""
+        from .llvm.program import emit_program
+
+        return emit_program(self.program, self.target)
+
+    def image(self) -> Image:
+        """Machine code."""
+        from .link import link
+
+        return link(self._llvm().object_code(), triple=self.target.triple, features=self.target.required_features)
+
     def code_stages(self) -> dict[str, Callable[[], str]]:
-        """The stages after the loops."""
         return {"llvm": lambda: str(self._llvm()), "asm": lambda: self._llvm().assembly()}
 
     def _llvm(self) -> Any:
@@ -166,7 +180,7 @@ def compile_graph(
 
         return compile_graph_cuda(graph, cells, structure, target, optimize)
     target = target or host()
-    lowered = Lowered(graph, target, optimize)
+    lowered = CpuLowered(graph, target, optimize)
     if _has_custom_ops(graph):  # Python functions, of which the cache's key says nothing
         return Compiled(lowered, lowered.image(), signature_of(graph, lowered.program, structure), cells)
     cache = Cache()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from ..passes.cpu_model import CpuModel
@@ -34,7 +34,7 @@ class CudaTarget:
     """A GPU: the compute capability that PTX is made for, and what the schedules need to know of it."""
 
     capability: tuple[int, int] = (8, 0)
-    model: CudaModel = CudaModel()
+    model: CudaModel = field(default_factory=CudaModel)
 
 
 @lru_cache(maxsize=1)

@@ -21,4 +21,4 @@ step = 1e-4
 above, below = f(points + step), f(points - step)
 assert np.allclose(slope, (above[0] - below[0]) / (2 * step), atol=1e-7)
 assert np.allclose(curvature, (above[1] - below[1]) / (2 * step), atol=1e-7)
-print(f.ir("optimized"))
+print(gw.function([x], y, name="layer").ir("optimized"))

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-STAGES = ("graph", "optimized", "program", "loops", "llvm", "asm")
-
 
 class UsageError(GraphwrightError):
     """A command was given something it cannot work with."""
@@ -94,7 +92,10 @@ def _add_ir(commands: Any) -> None:
         "A script is run, with the arguments that follow --; what it prints goes to standard error.",
     )
     p.add_argument("source", metavar="SCRIPT_OR_GWA")
-    p.add_argument("--stage", choices=STAGES, default="optimized", help="default: %(default)s")
+    p.add_argument(
+        "--stage", metavar="STAGE", default="optimized",
+        help="graph, optimized (default), program, loops; then llvm, asm for a CPU, or cuda, ptx for a GPU",
+    )
     p.add_argument("--function", metavar="NAME", help="only this function (default: all)")
 
 

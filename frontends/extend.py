@@ -208,7 +208,9 @@ def custom_op(
     infer : ``infer(*types)`` gives the result's ``(dtype, shape)``; types have `dtype` and `shape`, with
         symbolic dimensions, in which the result's shape may be expressed. It raises to refuse operands.
     kernel : ``kernel(out, *operands)`` writes every element of ``out``. It gets row-major arrays, and
-        must be in the subset of Python that Numba compiles without the interpreter.
+        must be in the subset of Python that Numba compiles without the interpreter: loops over single
+        elements and mathematical functions; it cannot make arrays (as ``out[:] = x`` does), raise, or print.
+        Indices are not checked.
     vjp : ``vjp(cotangent, result, *operands)``, of tensors, gives the operands' cotangents (None for an
         operand without one). Without it the op raises when differentiated.
     cuda_kernel : the same for a GPU, in numba.cuda.

@@ -100,7 +100,7 @@ def lift(op: Op, operands: Sequence[object]) -> tuple[Value, ...]:
     DTypeError
         If the dtypes have no common one.
     """
-    from .op import OPS, Typing
+    from .op import Typing
 
     head: tuple[object, ...] = ()
     if op.name == "where":

@@ -9,7 +9,7 @@ non-negative integers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
 from functools import lru_cache
 from itertools import product as product_of
@@ -350,12 +350,13 @@ def _non_negative(atom: Op) -> bool:
 
 
 def _extremum(kind: str, dims: Iterable[Dim]) -> Dim:
+    def yields(a: Dim, b: Dim) -> bool:
+        return at_most(a, b) if kind == "max" else at_most(b, a)
+
     kept: list[Dim] = []
     for d in dims:
-        dominated = (lambda a, b: at_most(a, b)) if kind == "max" else (lambda a, b: at_most(b, a))
-        if any(dominated(d, k) for k in kept):
-            continue
-        kept = [k for k in kept if not dominated(k, d)] + [d]
+        if not any(yields(d, k) for k in kept):
+            kept = [k for k in kept if not yields(k, d)] + [d]
     if len(kept) == 1:
         return kept[0]
     return _atom(kind, *sorted(kept, key=str))
@@ -381,7 +382,7 @@ def symbols(dim: Dim) -> set[str]:
     return found
 
 
-_APPLY = {"//": floordiv, "%": mod, "max": dim_max, "min": dim_min}
+_APPLY: dict[str, Callable[..., Dim]] = {"//": floordiv, "%": mod, "max": dim_max, "min": dim_min}
 
 
 def substitute(dim: Dim, values: Mapping[str, Dim]) -> Dim:

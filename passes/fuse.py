@@ -52,7 +52,7 @@ class _Partition:
     def __init__(self, graph: Graph, alone: bool = False) -> None:
         self.graph = graph
         self.alone = alone
-        self.order = [v for v in graph]
+        self.order = list(graph)
         self.users = users(self.order)
         self.roots = set(graph.roots)
         self.groups: dict[Value, list[Group]] = {}

@@ -18,8 +18,24 @@ from ..ir.dims import Dim, equal, simplify, symbol
 from ..ir.dims import symbols as symbols_of
 from ..ir.graph import Graph, Value
 from ..ir.loops import (
-    Buffer, Expr, For, Foreign, If, Index, Kernel, Let, Load, Reduce, Scalar, Stmt, Store, Temp, flat_index,
-    free_symbols, statements, walk,
+    Buffer,
+    Expr,
+    For,
+    Foreign,
+    If,
+    Index,
+    Kernel,
+    Let,
+    Load,
+    Reduce,
+    Scalar,
+    Stmt,
+    Store,
+    Temp,
+    flat_index,
+    free_symbols,
+    statements,
+    walk,
 )  # fmt: skip
 from ..ir.op import Definition, Lowering
 from ..ir.scalars import apply, const
@@ -237,7 +253,9 @@ class _Placement:
 # --- in place ------------------------------------------------------------------------------------
 
 
-def _inplace(inputs: tuple[Buffer, ...], outputs: tuple[Buffer, ...], body: tuple[Stmt, ...]) -> tuple[tuple[int, int], ...]:
+def _inplace(
+    inputs: tuple[Buffer, ...], outputs: tuple[Buffer, ...], body: tuple[Stmt, ...]
+) -> tuple[tuple[int, int], ...]:
     """Pairs (output, input) where each element is read, if at all, only by the iteration that overwrites it."""
     accesses: dict[str, list[tuple[int, Dim | None]]] = {}
     stores: dict[str, tuple[int, Dim | None]] = {}

@@ -31,9 +31,13 @@ class _Block:
     offset: Dim | None = None
 
     @property
+    def start(self) -> Dim:
+        assert self.offset is not None, "the block has no place yet"
+        return self.offset
+
+    @property
     def end(self) -> Dim:
-        assert self.offset is not None
-        return self.offset + self.size
+        return self.start + self.size
 
     def meets(self, other: _Block) -> bool:
         return self.first <= other.last and other.first <= self.last
@@ -53,7 +57,7 @@ def plan_memory(program: Program) -> Program:
     for k, step in enumerate(program.steps):
         for w, buffer in enumerate(workspace_buffers(step.kernel)):
             blocks[k, w] = _Block((k, w), align(nbytes(buffer), ALIGNMENT), k, k)
-    arena = _place(list(blocks.values()), {s: TYPICAL for s in program.symbols})
+    arena = _place(list(blocks.values()), dict.fromkeys(program.symbols, TYPICAL))
 
     def offset_of(slot: Slot) -> Slot:
         if slot.kind != "temp" or slot.alias is not None:
@@ -62,7 +66,7 @@ def plan_memory(program: Program) -> Program:
         return with_fields(slot, offset=block.offset if block else 0)
 
     def place_workspaces(k: int, step: Call) -> Call:
-        offsets = tuple(blocks[k, w].offset for w in range(len(workspace_buffers(step.kernel))))
+        offsets = tuple(blocks[k, w].start for w in range(len(workspace_buffers(step.kernel))))
         return with_fields(step, workspaces=offsets) if offsets else step
 
     return with_fields(
@@ -128,6 +132,6 @@ def _gap(block: _Block, rivals: list[_Block], typical: dict[str, int]) -> Dim:
     ends: list[Dim] = [0, *(r.end for r in rivals)]
     for start in sorted(dict.fromkeys(ends), key=lambda e: evaluate(e, typical)):
         above = [r for r in rivals if not at_most(r.end, start)]
-        if all(r.offset is not None and at_most(start + block.size, r.offset) for r in above):
+        if all(at_most(start + block.size, r.start) for r in above):
             return start
     return join(*ends)

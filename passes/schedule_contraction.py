@@ -19,8 +19,24 @@ from dataclasses import replace as with_fields
 from ..ir.dims import Dim, ceildiv, coefficient, dim_min, floordiv, mod, product, symbol, symbols
 from ..ir.dtypes import DType
 from ..ir.loops import (
-    Alloc, Buffer, Expr, For, If, Index, Kernel, Let, Load, Reduce, Scalar, Stmt, Store, Temp, flat_index,
-    free_symbols, replace, walk,
+    Alloc,
+    Buffer,
+    Expr,
+    For,
+    If,
+    Index,
+    Kernel,
+    Let,
+    Load,
+    Reduce,
+    Scalar,
+    Stmt,
+    Store,
+    Temp,
+    flat_index,
+    free_symbols,
+    replace,
+    walk,
 )  # fmt: skip
 from ..ir.scalars import SCALARS, apply, const
 from .cpu_model import CpuModel

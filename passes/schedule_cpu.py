@@ -11,7 +11,22 @@ from dataclasses import replace as with_fields
 
 from ..ir.dims import Dim, coefficient, dim_min, floordiv, mod, substitute, symbol, symbols
 from ..ir.loops import (
-    Alloc, Expr, For, If, Index, Kernel, Let, Load, Reduce, Stmt, Store, children, flat_index, replace, statements, walk,
+    Alloc,
+    Expr,
+    For,
+    If,
+    Index,
+    Kernel,
+    Let,
+    Load,
+    Reduce,
+    Stmt,
+    Store,
+    children,
+    flat_index,
+    replace,
+    statements,
+    walk,
 )  # fmt: skip
 from .cpu_model import CpuModel
 from .schedule_contraction import schedule_contraction
@@ -69,7 +84,7 @@ def merge_loops(s: For) -> For:
         inner = merge_loops(s.body[0])
         s = with_fields(s, body=(inner,))
         if _mergeable(s.var, inner.var, inner.extent, inner):
-            values = {s.var: 0, inner.var: symbol(inner.var)}
+            values: dict[str, Dim] = {s.var: 0, inner.var: symbol(inner.var)}
             body = tuple(_flatten(t, values) for t in inner.body)
             return For(inner.var, s.extent * inner.extent, body)
     return s
@@ -129,21 +144,17 @@ def vectorize(s: For, cpu: CpuModel) -> For:
     innermost = not any(isinstance(t, For) for t in s.body)
     body: list[Stmt] = []
     across = innermost and bool(stores) and all(_unit(t, s.var) for t in stores)
-    across = across and not any(_is_reduction(t) and vector_axis(t.value, cpu, s) for t in s.body)
+    across = across and not any(isinstance(t, Let) and vector_axis(t.value, cpu, s) for t in s.body)
     for t in s.body:
         if isinstance(t, For):
             body.append(vectorize(t, cpu))
-        elif _is_reduction(t):
+        elif isinstance(t, Let) and isinstance(t.value, Reduce):
             body.extend(lower_reduction(t, cpu, s.var if across else None))
         else:
             body.append(t)
     if across and lanes > 1:
         return For(s.var, s.extent, tuple(body), "vector", lanes)
     return with_fields(s, body=tuple(body))
-
-
-def _is_reduction(s: Stmt) -> bool:
-    return isinstance(s, Let) and isinstance(s.value, Reduce)
 
 
 def _unit(access: Load | Store, var: str) -> bool:
@@ -161,9 +172,9 @@ def _parallel(s: For) -> For:
     if s.kind == "vector":
         return _blocks(s)
     inner = s.body[0]
-    if len(s.body) == 1 and isinstance(inner, For) and inner.kind == "serial" and _short(s.extent):
-        if inner.extent != 0 and _independent(inner):
-            return merge_parallel(s, inner)
+    nested = len(s.body) == 1 and isinstance(inner, For) and inner.kind == "serial" and inner.extent != 0
+    if nested and isinstance(inner, For) and _short(s.extent) and _independent(inner):
+        return merge_parallel(s, inner)
     return with_fields(s, kind="parallel")
 
 
@@ -171,7 +182,11 @@ def _independent(s: For) -> bool:
     """Whether each iteration stores to places of its own: the rows of a scatter, for one, may collide."""
     own = {t.buffer.name for t in statements(s.body) if isinstance(t, Alloc)}
     stores = [t for t in statements(s.body) if isinstance(t, Store) and t.buffer.name not in own]
-    return all(any(isinstance(i, Index) and coefficient(i.dim, s.var) not in (None, 0) for i in t.indices) for t in stores)
+
+    def apart(t: Store) -> bool:
+        return any(isinstance(i, Index) and coefficient(i.dim, s.var) not in (None, 0) for i in t.indices)
+
+    return all(map(apart, stores))
 
 
 def _short(extent: Dim) -> bool:

@@ -10,7 +10,21 @@ from ..errors import CompileError
 from ..ir.dims import Dim, coefficient, floordiv, mod, symbol
 from ..ir.dtypes import DType, bool_, int64
 from ..ir.loops import (
-    Alloc, Buffer, Const, Expr, For, Index, Let, Load, Reduce, Stmt, Store, Temp, flat_index, replace, walk,
+    Alloc,
+    Buffer,
+    Const,
+    Expr,
+    For,
+    Index,
+    Let,
+    Load,
+    Reduce,
+    Stmt,
+    Store,
+    Temp,
+    flat_index,
+    replace,
+    walk,
 )  # fmt: skip
 from ..ir.scalars import apply, const, select
 from .cpu_model import CpuModel
@@ -143,7 +157,8 @@ def _lower_vector(name: str, e: Reduce, cpu: CpuModel) -> list[Stmt]:
     for v, n in reversed(e.axes[:-1]):
         inner = [For(v, n, tuple(inner))]
     start = For(f"{name}.l", width, (Store(acc, (Index(lane),), identity(e.combiner, e.dtype)),), "vector", lanes)
-    return [Alloc(acc, "register"), start, *inner, *fold_lanes(acc, (), width, lanes, e.combiner), Let(name, Load(acc, (Index(0),)))]
+    total = Let(name, Load(acc, (Index(0),)))
+    return [Alloc(acc, "register"), start, *inner, *fold_lanes(acc, (), width, lanes, e.combiner), total]
 
 
 def fold_lanes(acc: Buffer, prefix: tuple[Expr, ...], width: int, lanes: int, combiner: str) -> list[Stmt]:

@@ -27,7 +27,7 @@ class Step:
 
 
 def lenet_step(size: int = 8, channels: tuple[int, int] = (2, 3), hidden: int = 5, classes: int = 4) -> Step:
-    """Two convolutions with bias and tanh, two max-poolings, two dense layers, cross-entropy, SGD with momentum."""
+    """Two convolutions (bias, tanh), two max-poolings, two dense layers, cross-entropy, SGD with momentum."""
     n, rng = symbol("N"), np.random.default_rng(1)
     x = OPS["input"](name="x", shape=(n, 1, size, size), dtype=float32)
     y = OPS["input"](name="y", shape=(n,), dtype=int64)

@@ -285,6 +285,20 @@ def test_kernel_text_is_canonical():
     assert [type(s).__name__ for s in kernel.body] == ["Alloc", "For"]
 
 
+def test_foreign_kernels_round_trip():
+    text = (
+        "graphwright.loops v1\nkernel @k(in %x: f32[N], in %w: f32[4], out %y: f32[N]) {\n"
+        "  foreign @blur(%x, %w, %x) -> (%y)\n}\n"
+    )
+    kernel = parse_kernel(text)
+    (s,) = kernel.body
+    assert isinstance(s, Foreign)
+    assert (s.op, s.inputs, s.outputs) == ("blur", (*kernel.inputs, kernel.inputs[0]), kernel.outputs)
+    assert print_kernel(kernel) == text
+    with pytest.raises(VerifyError, match="no op 'blur' with a kernel of its own\n  in: foreign @blur"):
+        verify_kernel(kernel)
+
+
 X, Y = Buffer("x", float32, (n, 8)), Buffer("y", float32, (n,))
 i, j = symbol("i"), symbol("j")
 LOAD = Load(X, (Index(i), Index(j)))
@@ -402,6 +416,8 @@ def test_deep_expressions_round_trip():
         ("unroll q = 0..N {\n}", "must be an integer"),
         ("alloc %y: f32[3] local", "exists already"),
         ("alloc %q: f32[3] heap", "expected one of register"),
+        ("foreign @op(%q) -> (%y)", "unknown buffer %q"),
+        ("foreign op() -> (%y)", "an op's name"),
         ("let t = $0", "$0 is not defined just above"),
         ("let t = " + "(" * 300, "nested deeper"),
         ("let t = " + "-" * 300 + "N", ""),

@@ -12,12 +12,11 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numba import cuda
 
 from ...errors import CompileError
 from ...runtime.buffers import Array, Cell
 from ...runtime.device import Memory, Mirror
-from .functions import SIMULATED
+from .functions import SIMULATED, cuda
 
 __all__ = ["NumbaDevice", "compile_source"]
 

@@ -28,7 +28,9 @@ STAGES = ("graph", "optimized", "program", "loops", "cuda", "ptx")
 class CudaLowered(Lowered):
     """A graph on its way to CUDA kernels; each stage is made when first asked for."""
 
-    target: CudaTarget  # type: ignore[assignment]
+    def __init__(self, graph: Graph, target: CudaTarget, optimize: bool = True) -> None:
+        super().__init__(graph, optimize)
+        self.target = target
 
     def kernel_pipeline(self) -> Pipeline:
         return cuda_kernel_pipeline(self.target.model)
@@ -75,7 +77,8 @@ class CudaCompiled:
     def entry(self) -> NoReturn:
         """CUDA programs cannot be exported."""
         raise ExportError(
-            f"{self.signature.name}: compiled for CUDA, which artifacts do not hold; export a function compiled for 'cpu'"
+            f"{self.signature.name}: compiled for CUDA, and artifacts do not hold that; "
+            "export a function compiled for 'cpu'"
         )
 
 

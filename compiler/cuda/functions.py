@@ -8,17 +8,19 @@ functions of the same meaning take its place. This module imports Numba.
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import numpy as np
-from numba import cuda
-from numba.core import config
 
 from ...ir.dtypes import DTYPES, DType
 from ...ir.scalars import SCALARS
 from .expressions import LIBDEVICE
 
-__all__ = ["SIMULATED", "function"]
+__all__ = ["SIMULATED", "cuda", "function"]
+
+cuda: Any = import_module("numba.cuda")
+config: Any = import_module("numba.core.config")
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
 """Whether Numba simulates the device (``NUMBA_ENABLE_CUDASIM=1`` when it was first imported)."""
@@ -30,18 +32,16 @@ Function = Callable[..., Any]
 
 def _device(f: Function) -> Function:
     """A function that kernels may call; inlined, because Numba compiles others only where a GPU is."""
-    return f if SIMULATED else cuda.jit(device=True, inline="always")(f)  # type: ignore[no-any-return]
+    inlined: Function = f if SIMULATED else cuda.jit(device=True, inline="always")(f)
+    return inlined
 
 
 def _primitive(op: str, dtype: DType) -> Function:
     if SIMULATED:
         reference, to = _REFERENCES.get(op) or SCALARS[op].reference, dtype.numpy.type
         return lambda *args: to(reference(*args))
-    from numba.cuda import libdevice
-
-    name = LIBDEVICE[op]
-    suffix = "f" if dtype.bits == 32 else ""
-    return getattr(libdevice, f"{name}{suffix}")  # type: ignore[no-any-return]
+    function: Function = getattr(cuda.libdevice, LIBDEVICE[op] + ("f" if dtype.bits == 32 else ""))
+    return function
 
 
 @_device
@@ -85,8 +85,9 @@ def _float_functions(dtype: DType) -> dict[str, Function]:
 
 def _integer_functions(dtype: DType) -> dict[str, Function]:
     integer = dtype.numpy.type
-    zero, one, minus, width, last = (integer(n) for n in (0, 1, -1 if dtype.is_signed else 0, dtype.bits, dtype.bits - 1))
     signed = dtype.is_signed
+    zero, one, minus = integer(0), integer(1), integer(-1 if signed else 0)
+    width, last = integer(dtype.bits), integer(dtype.bits - 1)
     lowest, highest = integer(np.iinfo(integer).min), integer(np.iinfo(integer).max)
     below, above = np.float64(np.iinfo(integer).min), np.float64(2.0 ** (dtype.bits - signed))
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from numba import cuda, from_dtype, types
+from numba import from_dtype, types
 
 from ...errors import CompileError
 from .emit import Launch
-from .functions import SIMULATED
+from .functions import SIMULATED, cuda
 
 __all__ = ["Assembled", "assemble", "compile_ptx", "find_ptxas"]
 

@@ -9,13 +9,29 @@ from ...errors import CompileError
 from ...ir.dims import Dim, Poly, coefficient, product, substitute
 from ...ir.dtypes import DType, bool_, int64
 from ...ir.loops import (
-    Alloc, Buffer, Const, Expr, For, Foreign, If, Index, Kernel, Let, Load, Scalar, Stmt, Store, Temp, flat_index,
-    statements, walk,
+    Alloc,
+    Buffer,
+    Const,
+    Expr,
+    For,
+    Foreign,
+    If,
+    Index,
+    Kernel,
+    Let,
+    Load,
+    Scalar,
+    Stmt,
+    Store,
+    Temp,
+    flat_index,
+    statements,
+    walk,
 )  # fmt: skip
 from .cost import work
 from .foreign import foreign_symbol
 from .function import FunctionText, ModuleText
-from .instructions import Val, emit_scalar, lane_numbers, literal, splat, storage_type
+from .instructions import Val, emit_scalar, literal, splat, storage_type
 from .strided import STRIDES, strided_load
 
 __all__ = ["emit_kernel"]
@@ -129,7 +145,7 @@ class _Emitter:
         if guard is not None and guard.lanes == 1:
             return self._guarded_load(e, guard, memo)
         stride = self._stride(e) if guard is None else 0
-        if stride in STRIDES:
+        if isinstance(stride, int) and stride in STRIDES:
             return self._from_storage(self._strided_load(e, stride), e.dtype, self.lanes)
         pointer, contiguous = self.address(e.buffer, e.indices, memo)
         lanes = self.lanes if contiguous else pointer.lanes

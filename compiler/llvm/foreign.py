@@ -318,7 +318,7 @@ def _check(op: Op, module: LlvmModule) -> None:
     variables = list(module.module.global_variables)
     functions |= {v.name for v in variables if v.is_declaration or v.name.startswith("_ZN08NumbaEnv")}
     raises = any(v.name.startswith(_RAISED) for v in variables)
-    python = sorted(n for n in functions if n.startswith(_RUNTIME)) + ["an exception"] * raises
+    python = sorted(n for n in functions if n.startswith(_RUNTIME)) + ["raised exceptions"] * raises
     if python:
         _fail(op, f"needs Python at run time: {', '.join(python)}; it must not allocate or raise")
     if functions:

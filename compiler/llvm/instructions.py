@@ -88,10 +88,12 @@ _FLOAT_CALLS = {
 
 def _intrinsic(f: FunctionText, name: str, args: list[Val], suffix: str = "") -> str:
     v = args[0]
-    mangled = ("v%d" % v.lanes if v.lanes > 1 else "") + (f"f{v.dtype.bits}" if v.dtype.is_float else f"i{v.dtype.bits}")
-    extra = [suffix] if suffix else []
-    f.module.declare(f"declare {v.type} @llvm.{name}.{mangled}({', '.join([a.type for a in args] + [s.split()[0] for s in extra])})")
-    return f.assign(f"call {v.type} @llvm.{name}.{mangled}({', '.join([str(a) for a in args] + extra)})")
+    lanes = f"v{v.lanes}" if v.lanes > 1 else ""
+    function = f"{v.type} @llvm.{name}.{lanes}{'f' if v.dtype.is_float else 'i'}{v.dtype.bits}"
+    given = [*map(str, args), *([suffix] if suffix else [])]
+    types = [*(a.type for a in args), *([suffix.split()[0]] if suffix else [])]
+    f.module.declare(f"declare {function}({', '.join(types)})")
+    return f.assign(f"call {function}({', '.join(given)})")
 
 
 def _compare(f: FunctionText, op: str, a: Val, b: Val) -> str:
