@@ -79,11 +79,12 @@ def _fma_loop(width: int) -> str:
     names = range(_REGISTERS)
     lines = [
         f"declare {vector} @llvm.fma.v{width}f32({vector}, {vector}, {vector})",
-        "define void @fma_loop(i64 %n, ptr %p) {", "entry:", f"  %x = load {vector}, ptr %p, align 4", "  br label %loop",
-        "loop:", "  %i = phi i64 [ 0, %entry ], [ %next, %loop ]",
+        "define void @fma_loop(i64 %n, ptr %p) {", "entry:", f"  %x = load {vector}, ptr %p, align 4",
+        "  br label %loop", "loop:", "  %i = phi i64 [ 0, %entry ], [ %next, %loop ]",
         *(f"  %a{k} = phi {vector} [ %x, %entry ], [ %b{k}, %loop ]" for k in names),
         *(f"  %b{k} = call {vector} @llvm.fma.v{width}f32({vector} %x, {vector} %x, {vector} %a{k})" for k in names),
-        "  %next = add i64 %i, 1", "  %more = icmp slt i64 %next, %n", "  br i1 %more, label %loop, label %done", "done:",
+        "  %next = add i64 %i, 1", "  %more = icmp slt i64 %next, %n", "  br i1 %more, label %loop, label %done",
+        "done:",
         *(f"  %p{k} = getelementptr {vector}, ptr %p, i64 {k}" for k in names),
         *(f"  store {vector} %b{k}, ptr %p{k}, align 4" for k in names), "  ret void", "}",
     ]

@@ -13,11 +13,18 @@ import numpy as np
 
 from .workload import Arrays, Workload
 
-__all__ = ["Peer", "Session", "Unsupported", "peers"]
+__all__ = ["Peer", "Session", "Unsupported", "Vocabulary", "peers"]
 
 
 class Unsupported(Exception):
     """The peer cannot do this workload; the text says why."""
+
+
+class Vocabulary:
+    """Base of the peers' `Ops`: what they do not define, they cannot do."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise Unsupported(f"no {name}")
 
 
 @dataclass

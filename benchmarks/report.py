@@ -9,10 +9,11 @@ from typing import Any
 __all__ = ["markdown", "ratio", "write"]
 
 OURS = ("graphwright", "graphwright_static")
+UNSTEADY = 1.3
 
 
 def write(run: dict[str, Any], folder: Path) -> list[Path]:
-    """Write ``results.json``, ``results.md``, and where matplotlib is installed ``results.png``."""
+    """Write ``results.json``, ``results.md``, and with matplotlib and something to compare ``results.png``."""
     files = [folder / "results.json", folder / "results.md"]
     files[0].write_text(json.dumps(run, indent=1) + "\n")
     files[1].write_text(markdown(run))
@@ -21,8 +22,9 @@ def write(run: dict[str, Any], folder: Path) -> list[Path]:
     except ImportError:
         return files
     matplotlib.use("agg")
-    files.append(folder / "results.png")
-    _plot(run, files[-1])
+    if any(ratio(row) for row in run["workloads"]):
+        files.append(folder / "results.png")
+        _plot(run, files[-1])
     return files
 
 
@@ -84,12 +86,18 @@ def _limits(run: dict[str, Any]) -> str:
             if "median_s" not in cell:
                 continue
             time = cell["median_s"]
-            rates = [f"{row[key] / time / 1e9:.1f} {unit}" for key, unit in (("flops", "GFLOP/s"), ("nbytes", "GB/s")) if row[key]]
+            units = (("flops", "GFLOP/s"), ("nbytes", "GB/s"))
+            rates = [f"{row[key] / time / 1e9:.1f} {unit}" for key, unit in units if row[key]]
             limit = limit_seconds(run, row)
             if rates:
                 share = [f"{1e3 * limit:.3f}", f"{100 * limit / time:.0f} %"] if limit else ["-", "-"]
                 rows.append([f"{row['title']}: {run['titles'][name]}", ", ".join(rates), *share])
     return "Against the machine's limit:\n\n" + _table(["", "rate", "limit ms", "share"], rows) if rows else ""
+
+
+def unsteady(cell: dict[str, Any]) -> float:
+    """How many times longer the slowest round took than the fastest."""
+    return max(cell["round_medians_s"]) / min(cell["round_medians_s"])
 
 
 def limit_seconds(run: dict[str, Any], row: dict[str, Any]) -> float | None:
@@ -132,6 +140,11 @@ def _notes(run: dict[str, Any]) -> str:
         for name, cell in row["peers"].items():
             if "failure" in cell and not cell["failure"].startswith("missing"):
                 lines.append(f"- {row['title']}, {run['titles'][name]}: {cell['failure']}")
+            elif cell.get("median_s") and unsteady(cell) > UNSTEADY:
+                lines.append(
+                    f"- {row['title']}, {run['titles'][name]}: unsteady, the medians of the rounds differ by a factor "
+                    f"of {unsteady(cell):.1f}: was the machine busy?"
+                )
     missing = sorted({
         run["titles"][name] for row in run["workloads"] for name, cell in row["peers"].items()
         if cell.get("failure", "").startswith("missing")
@@ -145,7 +158,7 @@ def _plot(run: dict[str, Any], path: Path) -> None:
     """Bars of each peer's time in units of ours."""
     from matplotlib import pyplot as plt
 
-    rows = [row for row in run["workloads"] if "median_s" in row["peers"].get(OURS[0], {})]
+    rows = [row for row in run["workloads"] if ratio(row)]
     names = [n for n in run["order"] if n != OURS[0] and any("median_s" in row["peers"].get(n, {}) for row in rows)]
     figure, axes = plt.subplots(figsize=(9, 1.2 + 0.16 * len(rows) * (len(names) + 1)), layout="constrained")
     height = 0.8 / max(len(names), 1)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import struct
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import replace as with_fields
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,12 +19,13 @@ from ..ir.loops import Kernel
 from ..ir.printer import print_graph, print_kernel, print_program
 from ..ir.program import Program
 from ..runtime.buffers import Cell
+from ..runtime.cpu import host_flags
 from ..runtime.executable import Executable
 from ..runtime.image import Image
 from ..runtime.signature import Signature
 from .cache import Cache, cache_key
 from .export import CompiledEntry
-from .signature import signature_of
+from .signature import requirements, signature_of
 from .target import CpuTarget, CudaTarget, host
 
 if TYPE_CHECKING:
@@ -179,19 +182,32 @@ def compile_graph(
         from .cuda.driver import compile_graph_cuda
 
         return compile_graph_cuda(graph, cells, structure, target, optimize)
-    target = target or host()
+    cache = Cache()
+    target = target or _host(cache)
     lowered = CpuLowered(graph, target, optimize)
     if _has_custom_ops(graph):  # Python functions, of which the cache's key says nothing
         return Compiled(lowered, lowered.image(), signature_of(graph, lowered.program, structure), cells)
-    cache = Cache()
     text = print_graph(graph, locations=False)
-    key = cache_key("program", _fingerprint(), repr(target), json.dumps(structure), str(optimize), text)
+    key = cache_key("program", fingerprint(), repr(target), json.dumps(structure), str(optimize), text)
     found = _decode(cache.get(key))
     if found is None:
-        signature = signature_of(graph, lowered.program, structure)
-        found = lowered.image(), signature
+        found = lowered.image(), signature_of(graph, lowered.program, structure)
         cache.put(key, _encode(*found))
-    return Compiled(lowered, *found, cells)
+    image, signature = found
+    # the key knows nothing of source lines, which the requirements' messages name
+    signature = with_fields(signature, requires=requirements(graph))
+    return Compiled(lowered, image, signature, cells)
+
+
+def _host(cache: Cache) -> CpuTarget:
+    """This machine, from the cache if it was described before: asking LLVM means loading it."""
+    key = cache_key("host", fingerprint(), *sorted(host_flags()))
+    found = cache.get(key) if host_flags() else None
+    if found is not None:
+        return CpuTarget.from_json(json.loads(found))
+    target = host()
+    cache.put(key, json.dumps(target.to_json()).encode())
+    return target
 
 
 def _has_custom_ops(graph: Graph) -> bool:
@@ -215,11 +231,11 @@ def _decode(data: bytes | None) -> tuple[Image, Signature] | None:
 
 
 @lru_cache(maxsize=1)
-def _fingerprint() -> str:
+def fingerprint() -> str:
     """Changes whenever the compiler's own code or LLVM does, so that no stale code is ever run."""
-    from importlib.metadata import version
-
     root = Path(__file__).resolve().parent.parent
     files = [p for room in ("ir", "passes", "compiler", "runtime") for p in (root / room).rglob("*.py")]
-    stamps = (f"{p.relative_to(root)} {(s := os.stat(p)).st_size} {s.st_mtime_ns}" for p in sorted(files))
-    return cache_key(version("llvmlite"), *stamps)
+    llvmlite = importlib.util.find_spec("llvmlite")
+    assert llvmlite is not None and llvmlite.origin is not None, "llvmlite is a requirement of the package"
+    files += [Path(llvmlite.origin), Path(llvmlite.origin).with_name("_version.py")]
+    return cache_key(*(f"{p} {(s := os.stat(p)).st_size} {s.st_mtime_ns}" for p in sorted(files)))

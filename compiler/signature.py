@@ -10,7 +10,7 @@ from ..ir.op import assumptions
 from ..ir.program import Program
 from ..runtime.signature import Formula, Requirement, Signature, Slot
 
-__all__ = ["formula", "signature_of"]
+__all__ = ["formula", "requirements", "signature_of"]
 
 
 def formula(dim: Dim) -> Formula:
@@ -43,11 +43,11 @@ def signature_of(graph: Graph, program: Program, structure: Any) -> Signature:
         arena=formula(program.arena),
         updated=tuple(sorted(position[s] for s, new in graph.updates if new is not s)),
         structure=structure,
-        requires=_requirements(graph),
+        requires=requirements(graph),
     )
 
 
-def _requirements(graph: Graph) -> tuple[Requirement, ...]:
+def requirements(graph: Graph) -> tuple[Requirement, ...]:
     """What the graph's ops need of the symbolic dimensions, each once."""
     found: dict[Requirement, None] = {}
     for v in graph:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
+from typing import Any
 
 from ..passes.cpu_model import CpuModel
 from ..passes.cuda_model import CudaModel
@@ -27,6 +28,15 @@ class CpuTarget:
         """The vector extensions that the code may use, by LLVM's names."""
         enabled = {f[1:] for f in self.features.split(",") if f.startswith("+")}
         return tuple(f for f in _CHECKED if f in enabled)
+
+    def to_json(self) -> dict[str, Any]:
+        """As a dictionary that JSON can hold."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> CpuTarget:
+        """The target that `to_json` wrote."""
+        return cls(**{**data, "model": CpuModel(**data["model"])})
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,22 @@ from itertools import groupby
 from ..errors import CompileError
 from ..ir.dims import Dim, ceildiv, floordiv, mod, product, symbol, symbols
 from ..ir.loops import (
-    Alloc, Buffer, Expr, For, Foreign, If, Index, Kernel, Let, Load, Reduce, Stmt, Store, Temp, replace, statements,
+    Alloc,
+    Buffer,
+    Expr,
+    For,
+    Foreign,
+    If,
+    Index,
+    Kernel,
+    Let,
+    Load,
+    Reduce,
+    Stmt,
+    Store,
+    Temp,
+    replace,
+    statements,
     walk,
 )  # fmt: skip
 from ..ir.scalars import less
@@ -130,7 +145,8 @@ class _Scheduler:
         inner = _serial(rename(tuple(body), _split(loops, index)))
         if not isinstance(total, int) or total % self.threads:
             inner = (If(less(index, total), inner),)
-        return For(self.block, ceildiv(total, self.threads), (For(self.thread, self.threads, inner, "thread"),), "block")
+        each = For(self.thread, self.threads, inner, "thread")
+        return For(self.block, ceildiv(total, self.threads), (each,), "block")
 
     # --- one block for each row ------------------------------------------------------------------
 

@@ -92,10 +92,14 @@ class Mirror:
 
     def renew(self, cell: Cell, device: Device) -> None:
         """Copy the value to the device if the host's is another."""
-        if self.known is None or self.known.tobytes() != cell.array.tobytes():
+        if self.known is None or not np.array_equal(_bytes(self.known), _bytes(cell.array)):
             self.known = cell.array.copy()
             if cell.array.size:
                 device.write(self.memory, self.known.reshape(-1))
+
+
+def _bytes(array: Array) -> Array:
+    return array.reshape(-1).view(np.uint8)  # in which a NaN equals itself
 
 
 class DeviceExecutable:

@@ -58,7 +58,7 @@ class Skip(Exception):
 
 
 class Draw:
-    """Random choices, made by Hypothesis (which then shrinks them) or by a seeded generator."""
+    """Random choices by ``integer(low, high)``, bounds included: Hypothesis's or a seeded generator's."""
 
     def __init__(self, integer: Callable[[int, int], int]) -> None:
         self.integer = integer
@@ -66,13 +66,6 @@ class Draw:
     @classmethod
     def seeded(cls, seed: int) -> Draw:
         return cls(random.Random(seed).randint)
-
-    @classmethod
-    def of(cls, data: Any) -> Draw:
-        """From Hypothesis's ``data()``."""
-        from hypothesis import strategies as st
-
-        return cls(lambda low, high: data.draw(st.integers(low, high)))
 
     def pick(self, options: Sequence[T]) -> T:
         if not options:
@@ -632,8 +625,9 @@ def random_graph(draw: Draw, sizes: Mapping[str, int] = SMALL, limit: int = 30_0
     b = Builder(draw, sizes, limit)
     for rank in (2, draw.integer(0, 3)):
         b.leaf(b.float, b.shape(rank))
-    if draw.chance(50):
-        b.leaf(draw.pick([b.float, int64]), b.shape(draw.integer(0, 2)), state=True)
+    shape = b.shape(draw.integer(0, 2))
+    for _ in range(draw.pick([0, 1, 1, 2, 3])):  # often of one type, so that they can be exchanged
+        b.leaf(draw.pick([b.float, b.float, int64]), shape if draw.chance(70) else b.shape(2), state=True)
     for _ in range(draw.integer(2, steps)):
         _step(b)
     read = {o for v in topological([k.value for k in b.values]) for o in v.operands}
@@ -724,4 +718,4 @@ def sample_array(rng: np.random.Generator, dtype: DType, shape: Sequence[int]) -
 def arrays_for(values: Sequence[Value], sizes: Mapping[str, int], seed: int) -> list[np.ndarray]:
     """Random arguments for inputs or states."""
     rng = np.random.default_rng(seed)
-    return [sample_array(rng, v.tensor.dtype, [evaluate(d, sizes) for d in v.tensor.shape]) for v in values]
+    return [sample_array(rng, v.tensor.dtype, [max(0, evaluate(d, sizes)) for d in v.tensor.shape]) for v in values]

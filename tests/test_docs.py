@@ -1,8 +1,8 @@
 """What the documentation says is so: its code runs, its IR is what is printed, its files and commands exist.
 
 In README.md and docs/*.md, the ``python`` blocks of a file run one after another in one namespace. An ``mlir``
-block is IR text: it is parsed, and if ``python`` blocks stand before it, it is what the last of them printed
-(rewrite it with ``pytest --update-golden``); a line ``...`` stands for lines left out.
+block is IR text: it is parsed, and if the block before it is ``python``, it is what that printed (rewrite it with
+``pytest --update-golden``). A line ``...`` stands for lines left out.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def blocks(path: Path) -> list[Block]:
             opened = fence[1], number
         elif fence:
             language, start = opened
-            found.append(Block(language, "\n".join(lines[start : number - 1]) + "\n", start + 1))
+            found.append(Block(language, "".join(f"{line}\n" for line in lines[start : number - 1]), start + 1))
             opened = None
     assert opened is None, f"{path.name}: the block that begins at line {opened[1]} has no end"
     return found
@@ -55,15 +55,16 @@ def blocks(path: Path) -> list[Block]:
 def test_code_runs_and_prints_what_is_shown(path, tmp_path, monkeypatch, request):
     monkeypatch.chdir(tmp_path)
     namespace = {"__name__": "__main__"}
-    printed, corrected = None, {}
+    printed, previous, corrected = "", "", {}
     for block in blocks(path):
         if block.language == "python":
             printed = run(block, namespace)
-        elif block.language == "mlir" and printed is not None:
+        elif block.language == "mlir" and previous == "python":
             if request.config.getoption("--update-golden"):
                 corrected[block] = printed
             else:
                 assert shows(block.text, printed), f"{path.name}:{block.line} is not what was printed:\n{printed}"
+        previous = block.language
     rewrite(path, corrected)
 
 
@@ -84,9 +85,9 @@ def shows(excerpt: str, printed: str) -> bool:
 def rewrite(path: Path, corrected: dict[Block, str]) -> None:
     lines = path.read_text().splitlines()
     for block, text in sorted(corrected.items(), key=lambda item: -item[0].line):
-        if "\n...\n" not in block.text:
-            count = len(block.text.splitlines())
-            lines[block.line - 1 : block.line - 1 + count] = text.strip("\n").splitlines()
+        if "..." not in block.text.split():
+            end = block.line - 1 + len(block.text.splitlines())
+            lines[block.line - 1 : end] = text.strip("\n").splitlines()
     if corrected:
         path.write_text("\n".join(lines) + "\n")
 

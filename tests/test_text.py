@@ -8,7 +8,9 @@ from graphwright.errors import ParseError, VerifyError
 from graphwright.ir.dims import dim_max, dim_min, floordiv, mod, symbol
 from graphwright.ir.dtypes import DTYPES, as_dtype, bool_, float32, float64, int32, int64, uint64
 from graphwright.ir.graph import Graph, Literal, Loc, make
-from graphwright.ir.loops import Buffer, Const, For, If, Index, Kernel, Let, Load, Reduce, Scalar, Store, Temp
+from graphwright.ir.loops import (
+    Buffer, Const, For, Foreign, If, Index, Kernel, Let, Load, Reduce, Scalar, Store, Temp,
+)  # fmt: skip
 from graphwright.ir.op import OPS
 from graphwright.ir.ops import structure
 from graphwright.ir.parser import parse_graph, parse_kernel, parse_program

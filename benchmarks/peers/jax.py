@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from ..peer import Peer, Session
+from ..peer import Peer, Session, Vocabulary
 
 jax: Any = None
 jnp: Any = None
 
 
-class _Ops:
+class _Ops(Vocabulary):
     def tanh(self, x):
         return jnp.tanh(x)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..peer import Peer, Session, Unsupported
+from ..peer import Peer, Session, Unsupported, Vocabulary
 
 onnx: Any = None
 runtime: Any = None
@@ -14,7 +14,7 @@ runtime: Any = None
 OPSET = 20  # the first with Gelu
 
 
-class _Ops:
+class _Ops(Vocabulary):
     """Appends nodes to a model."""
 
     def __init__(self):

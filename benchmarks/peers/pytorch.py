@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..peer import Peer, Session
+from ..peer import Peer, Session, Vocabulary
 
 torch: Any = None
 F: Any = None
 
 
-class _Ops:
+class _Ops(Vocabulary):
     def tanh(self, x):
         return torch.tanh(x)
 

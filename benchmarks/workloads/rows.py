@@ -14,7 +14,8 @@ def _rows(rng, s):
 
 
 def _affine(rng, s):
-    return {"w": 1 + rng.standard_normal(s["columns"], dtype=np.float32), "b": rng.standard_normal(s["columns"], dtype=np.float32)}
+    w, b = rng.standard_normal((2, s["columns"]), dtype=np.float32)
+    return {"w": 1 + w, "b": b}
 
 
 WORKLOADS = [

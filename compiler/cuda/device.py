@@ -6,6 +6,7 @@ import linecache
 import sys
 import warnings
 import weakref
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -28,7 +29,7 @@ def _mirrors() -> weakref.WeakKeyDictionary[Cell, Mirror]:
 
 def compile_source(source: str, name: str) -> dict[str, Any]:
     """The ``@cuda.jit`` functions of a source, by name; Numba compiles each at its first launch."""
-    file = f"<graphwright cuda {name} {hash(source):x}>"
+    file = f"<graphwright cuda {name} {zlib.crc32(source.encode()):08x}>"
     linecache.cache[file] = (len(source), None, source.splitlines(True), file)  # for tracebacks
     namespace: dict[str, Any] = {"__name__": f"graphwright_cuda_{name}"}
     exec(compile(source, file, "exec"), namespace)

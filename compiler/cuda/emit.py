@@ -14,7 +14,20 @@ from ...errors import CompileError
 from ...ir.dims import Dim
 from ...ir.dims import symbols as symbols_of
 from ...ir.loops import (
-    Alloc, Buffer, Expr, For, If, Index, Kernel, Let, Load, Stmt, Store, free_symbols, statements, walk,
+    Alloc,
+    Buffer,
+    Expr,
+    For,
+    If,
+    Index,
+    Kernel,
+    Let,
+    Load,
+    Stmt,
+    Store,
+    free_symbols,
+    statements,
+    walk,
 )  # fmt: skip
 from ...ir.program import workspace_buffers
 from .expressions import TYPES, Names, Writer, dtype_name, position
@@ -201,8 +214,10 @@ class _Emitter:
             self.open(f"for {writer.variable(s.var)} in range({writer.dim(s.extent)}):")
             self.body(s.body, bound | {s.var})
             self.close()
-        else:
+        elif isinstance(s, If):
             self.branch(s, bound)
+        else:
+            raise CompileError(f"kernel {self.kernel.name}: {s.op} has no CUDA code")
 
     def values(self, roots: Sequence[Expr]) -> list[str]:
         """The texts of expressions, after lines that compute what they share."""
@@ -216,7 +231,7 @@ class _Emitter:
         updated = [self.writer.combined(s) for s in run]
         texts = self.values([*updated, *(i for s in run for i in s.indices if not isinstance(i, Index))])
         if len(run) > 1:
-            for k, s in enumerate(run):
+            for k in range(len(run)):
                 if not texts[k].isidentifier():
                     name = self.writer.fresh("value")
                     self.line(f"{name} = {texts[k]}")

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from ...errors import CompileError
 from ...ir.dims import Atom, Dim, Op, Poly, floordiv, mod, product, symbol, symbols
-from ...ir.dtypes import DType, bool_, int64
-from ...ir.loops import Buffer, Const, Expr, Index, Load, Scalar, Store, Temp, flat_index, walk
+from ...ir.dtypes import DType, int64
+from ...ir.loops import Buffer, Const, Expr, Index, Load, Scalar, Store, Temp, flat_index
 from ...ir.scalars import apply
 
 __all__ = ["LIBDEVICE", "TYPES", "Names", "Writer", "dtype_name", "position"]

@@ -1,0 +1,174 @@
+"""CUDA without a GPU: kernels in Numba's simulator, and as PTX that ``ptxas`` assembles."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from lenet import lenet_step
+
+from graphwright.compiler.driver import compile_graph
+from graphwright.compiler.target import CudaTarget
+from graphwright.errors import CompileError, ExportError
+from graphwright.ir.dims import symbol
+from graphwright.ir.dtypes import DTYPES
+from graphwright.ir.graph import Graph
+from graphwright.ir.interpret_loops import interpret_kernel
+from graphwright.ir.loops import Alloc, For, statements
+from graphwright.ir.op import OPS
+from graphwright.ir.verify import verify_program
+from graphwright.passes.cuda_model import CudaModel
+from graphwright.passes.lower_to_loops import lower_to_loops
+from graphwright.passes.schedule_cuda import schedule_cuda
+from graphwright.runtime.buffers import Cell
+
+HERE = Path(__file__).parent
+needs_cuda = pytest.mark.skipif(
+    importlib.util.find_spec("numba_cuda") is None, reason="numba-cuda is not installed (the extra [cuda])"
+)
+
+
+def input_value(name, *shape, dtype="float32"):
+    return OPS["input"](name=name, shape=shape, dtype=DTYPES[dtype])
+
+
+# --- the simulator --------------------------------------------------------------------------------
+
+
+@needs_cuda
+@pytest.mark.parametrize("group, least", [
+    ("samples", 700), ("special_values", 150), ("training", 1), ("schedules", 4),
+])
+def test_simulated(group, least):
+    environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1"}
+    command = [sys.executable, str(HERE / "cuda_simulation.py"), group]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=HERE, check=False)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout.splitlines()[-1])[group]
+    assert report["count"] >= least
+    assert not report["failures"], "\n\n".join(report["failures"][:10])
+
+
+# --- PTX ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def step():
+    model = lenet_step(size=28, channels=(6, 16), hidden=84, classes=10)
+    cells = [Cell(s.attrs["name"], v) for s, v in zip(model.graph.states, model.states)]
+    return compile_graph(model.graph, cells, target=CudaTarget())
+
+
+@needs_cuda
+def test_training_step_assembles(step):
+    from graphwright.compiler.cuda.ptx import assemble, find_ptxas
+
+    if find_ptxas() is None:
+        pytest.skip("ptxas is not installed (the wheel nvidia-cuda-nvcc-cu12 of the extra [cuda])")
+    launches = [launch.function for made in step.lowered.source.launches.values() for launch in made]
+    assert list(step.lowered.ptx) == launches
+    for name, ptx in step.lowered.ptx.items():
+        assert ".target sm_80" in ptx and ".f64" not in ptx, f"{name} computes in float64"
+        kernel = assemble(ptx)
+        assert kernel.cubin[:4] == b"\x7fELF" and 0 < kernel.registers <= 64, name
+        assert kernel.spill_stores == kernel.spill_loads == 0, name
+    with pytest.raises(CompileError, match="ptxas refused"):
+        assemble(ptx.replace(".entry", ".entrance"))
+
+
+@needs_cuda
+def test_stages(step):
+    source = step.ir("cuda")
+    assert source.startswith("import math\n\nfrom numba import cuda\nfrom numpy import float32")
+    assert len(re.findall(r"^@cuda\.jit$", source, re.M)) == step.ir("ptx").count(".visible .entry")
+    assert "block block = 0.." in step.ir("loops") and "thread thread = 0..128" in step.ir("loops")
+    verify_program(step.lowered.program, {"N": 3})
+    with pytest.raises(CompileError, match="the stages are graph, optimized, program, loops, cuda, ptx"):
+        step.ir("llvm")
+    with pytest.raises(ExportError, match="train: compiled for CUDA"):
+        step.entry()
+
+
+@needs_cuda
+def test_source_is_what_a_person_would_write():
+    n = symbol("N")
+    x, b = input_value("x", n, 10), input_value("b", 10)
+    y = OPS["tanh"](x + OPS["broadcast"](b, shape=x.shape, dims=(1,))) * 0.5
+    compiled = compile_graph(Graph("f", (x, b), (), (y,)), target=CudaTarget())
+    assert compiled.ir("cuda").split("\n\n\n")[1].strip() == """\
+@cuda.jit
+def add_tanh_mul(in0, in1, out0, N):
+    block = cuda.blockIdx.x  # of ((10*N + 127) // 128)
+    thread = cuda.threadIdx.x  # of 128
+    r = (block*128 + thread) % 10
+    if (block*128 + thread) < (N*10):
+        out0[block*128 + thread] = tanh_f32(in1[block*128 + thread] + in0[r]) * float32(0.5)"""
+
+
+@needs_cuda
+def test_calling_needs_a_device():
+    from numba import cuda
+
+    if cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    x = input_value("x", 3)
+    compiled = compile_graph(Graph("f", (x,), (), (x + x,)), target=CudaTarget())
+    with pytest.raises(CompileError, match="no CUDA device"):
+        compiled.executable(np.ones(3, np.float32))
+
+
+# --- schedules, by the interpreter of loops -------------------------------------------------------
+
+
+def scheduled(graph, threads):
+    declared = lower_to_loops(graph, "k")
+    return declared, schedule_cuda(declared, CudaModel(threads=threads))
+
+
+def kinds(kernel):
+    return [[s.kind for s in statements((loop,)) if isinstance(s, For)] for loop in kernel.body if isinstance(loop, For)]
+
+
+@pytest.mark.parametrize("threads", [4, 32])
+def test_rows_mean_what_the_declared_kernel_means(threads):
+    n = symbol("N")
+    x = input_value("x", n, 90, dtype="float64")
+    shape, rows = x.shape, {"shape": x.shape, "dims": (0,)}
+    e = OPS["exp"](x - OPS["broadcast"](OPS["amax"](x, axes=(1,)), **rows))
+    total = OPS["sum"](e, axes=(1,))
+    graph = Graph("softmax", (x,), (), (e / OPS["broadcast"](total, **rows), total))
+    declared, kernel = scheduled(graph, threads)
+    assert sum(isinstance(s, Alloc) and s.space == "shared" for s in statements(kernel.body)) == 2
+    array = np.random.default_rng(0).normal(size=(3, int(shape[1])))
+    for a, b in zip(interpret_kernel(declared, [array], {"N": 3}), interpret_kernel(kernel, [array], {"N": 3})):
+        np.testing.assert_allclose(a, b, rtol=1e-14)
+
+
+def test_a_value_of_the_whole_grid_crosses_launches_in_a_workspace():
+    x = input_value("x", symbol("N"), dtype="float64")
+    total = OPS["sum"](x, axes=(0,))
+    graph = Graph("normalize", (x,), (), (x / OPS["broadcast"](total, shape=x.shape, dims=()),))
+    declared, kernel = scheduled(graph, 8)
+    assert [s.space for s in kernel.body if isinstance(s, Alloc)] == ["workspace"]
+    assert [k[0] for k in kinds(kernel)] == ["block", "block"]
+    for size in (0, 1, 29):
+        array = np.arange(1.0, size + 1)
+        (result,) = interpret_kernel(kernel, [array], {"N": size})
+        np.testing.assert_allclose(result, array / max(array.sum(), 1))
+
+
+def test_colliding_updates_stay_in_order():
+    i, u = input_value("i", symbol("N"), dtype="int64"), input_value("u", symbol("N"), 5, dtype="float64")
+    graph = Graph("scatter", (i, u), (), (OPS["scatter_add"](i, u, axis=0, size=3),))
+    declared, kernel = scheduled(graph, 4)
+    assert kinds(kernel) == [["block", "thread"], ["block", "thread", "serial"]]  # zeros; then rows in order
+    arrays = [np.array([0, 2, 2, -1, 0, 0]), np.random.default_rng(0).normal(size=(6, 5))]
+    (a,), (b,) = (interpret_kernel(k, arrays, {"N": 6}) for k in (declared, kernel))
+    assert np.array_equal(a, b)
