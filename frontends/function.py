@@ -20,7 +20,7 @@ from .tensor import Tensor, Variable, cell_of, to_value
 
 __all__ = ["Function", "evaluate", "export", "function", "grad"]
 
-TARGETS = ("cpu", "interpreter")
+TARGETS = ("cpu", "cuda", "interpreter")
 
 Pairs = Mapping[Any, Any] | Iterable[tuple[Any, Any]] | None
 
@@ -64,7 +64,8 @@ class Function:
         return self._execute(*args, **kwargs)
 
     def ir(self, stage: str = "optimized") -> str:
-        """The program as text at a stage: graph, optimized, program, loops, llvm, or asm."""
+        """The program as text at a stage: graph, optimized, program, loops; then llvm, asm for a CPU, or
+        cuda, ptx for a GPU."""
         text: str = self.compiled.ir(stage)
         return text
 
@@ -97,7 +98,8 @@ def function(
         values and assigned together, after the outputs.
     givens : from tensors of the graph to the tensors to use in their place, of the same type.
     name : shown in IR text and messages.
-    target : ``"cpu"``, or ``"interpreter"``, which runs the reference semantics in NumPy.
+    target : ``"cpu"``; ``"cuda"``, a GPU by way of numba.cuda (the extra ``[cuda]``), which keeps the variables
+        in its memory between calls; or ``"interpreter"``, which runs the reference semantics in NumPy.
     options : passed on to the compiler (`compiler.driver.compile_graph`).
 
     Raises
@@ -124,10 +126,14 @@ def _compile(graph: Graph, cells: Sequence[Cell], structure: Any, target: str, o
         if options:
             fail("function", GraphError, f"the interpreter has no option {sorted(options)[0]!r}")
         return Interpreted(graph, cells, structure)
-    if target != "cpu":
+    if target not in TARGETS:
         fail("function", GraphError, f"target must be {' or '.join(map(repr, TARGETS))}, got {target!r}")
     from ..compiler.driver import compile_graph
 
+    if target == "cuda":
+        from ..compiler.target import CudaTarget
+
+        options = {"target": CudaTarget(), **options}
     return compile_graph(graph, cells, structure=structure, **options)
 
 

@@ -49,5 +49,5 @@ def cpu_kernel_pipeline(cpu: CpuModel) -> Pipeline:
 def cuda_kernel_pipeline(gpu: CudaModel) -> Pipeline:
     """From a declarative kernel to what the CUDA emitter takes; the device's library has the functions."""
     return Pipeline([
-        Pass("schedule", lambda k: schedule_cuda(k, gpu), establishes=("scheduled",), why="launches, blocks and threads"),
+        Pass("schedule", lambda k: schedule_cuda(k, gpu), establishes=("scheduled",), why="launches and threads"),
     ])  # fmt: skip

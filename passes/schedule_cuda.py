@@ -123,10 +123,11 @@ class _Scheduler:
 
     def _nest(self, s: For) -> For:
         s = merge_loops(s)
-        free = _independent(s, set(self.kernel.symbols))
         loops, body = _perfect(s)
         nest = tuple(statements((s,)))
-        if any(isinstance(t, (Alloc, If)) or isinstance(t, For) and t.var not in free for t in nest):
+        private = any(isinstance(t, (Alloc, If)) for t in nest)
+        if private or not all(_independent(t, self.kernel.symbols) for t in nest if isinstance(t, For)):
+            free = _shared_points(s, self.kernel.symbols)
             points = tuple((t.var, t.extent) for t in nest if isinstance(t, For) and t.var in free)
             return self._elements(points, _without_loops((s,), free))
         if any(isinstance(t, For) for t in body) and not _all_short(body):
@@ -232,15 +233,27 @@ def _split(loops: Loops, index: Dim) -> dict[str, Dim]:
     return values
 
 
-def _independent(s: For, dimensions: set[str]) -> set[str]:
-    """Loops whose iterations write different elements: each store has the variable as an index."""
+def _stores(s: For) -> list[Store]:
+    """The stores under a loop to memory from outside it."""
     nest = tuple(statements((s,)))
     private = {t.buffer.name for t in nest if isinstance(t, Alloc)}
-    loops = {t.var for t in nest if isinstance(t, For) and symbols(t.extent) <= dimensions}
-    for t in nest:
-        if isinstance(t, Store) and t.buffer.name not in private:
-            loops &= {str(i.dim) for i in t.indices if isinstance(i, Index)}
-    return loops
+    return [t for t in nest if isinstance(t, Store) and t.buffer.name not in private]
+
+
+def _indices(s: Store) -> set[str]:
+    """Variables that are an index of a store by themselves."""
+    return {str(i.dim) for i in s.indices if isinstance(i, Index)}
+
+
+def _independent(s: For, dimensions: Sequence[str]) -> bool:
+    """Whether the iterations write different elements: each store has the variable as an index."""
+    return symbols(s.extent) <= set(dimensions) and all(s.var in _indices(t) for t in _stores(s))
+
+
+def _shared_points(s: For, dimensions: Sequence[str]) -> set[str]:
+    """Loops over which all stores of a nest are independent, so that each iteration can be a thread of its own."""
+    loops = {t.var for t in statements((s,)) if isinstance(t, For) and symbols(t.extent) <= set(dimensions)}
+    return loops.intersection(*map(_indices, _stores(s)))
 
 
 def _without_loops(body: Sequence[Stmt], names: set[str]) -> tuple[Stmt, ...]:

@@ -93,6 +93,7 @@ def schedules() -> Iterator[Check]:
     for threads, size in ((4, 3), (8, 1), (16, 18)):
         yield f"rows, {threads} threads", lambda t=threads, m=size: _rows(t, m, n)
     yield "variables", _variables
+    yield "frontend", _frontend
 
 
 def _rows(threads: int, size: int, n: object) -> None:
@@ -136,6 +137,22 @@ def _variables() -> None:
         else:
             raise AssertionError(f"{wrong} was accepted")
     assert cell.array.tolist() == [1, 6, 1]
+
+
+def _frontend() -> None:
+    """The graph API's ``target="cuda"``."""
+    import graphwright as gw
+
+    x = gw.placeholder("x", "float32", ("N", 3))
+    w = gw.Variable(np.ones((3, 2), np.float32), name="w")
+    loss = gw.sum(gw.tanh(x @ w))
+    (grad,) = gw.grad(loss, [w])
+    step = gw.function([x], {"loss": loss}, updates={w: w - grad}, name="step", target="cuda")
+    batch = np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3)
+    expected = np.tanh(batch @ np.ones((3, 2), np.float32)).sum()
+    np.testing.assert_allclose(step(batch)["loss"], expected, rtol=1e-5, atol=1e-5)
+    assert np.abs(w.value - 1).max() > 0.1
+    assert "@cuda.jit" in step.ir("cuda") and step.memory(N=4) >= 0
 
 
 GROUPS = {f.__name__: f for f in (samples, special_values, training, schedules)}

@@ -256,6 +256,8 @@ def _smaller(graph: Graph) -> Iterator[Graph]:
     for k in range(len(graph.outputs)):
         if len(graph.outputs) > 1:
             yield _pruned(graph, graph.outputs[:k] + graph.outputs[k + 1 :], graph.updates)
+    for o in dict.fromkeys(o for v in graph.roots for o in v.operands):
+        yield _pruned(graph, (o,), ())
     for k in range(len(graph.updates)):
         yield _pruned(graph, graph.outputs, graph.updates[:k] + graph.updates[k + 1 :])
     inner = [v for v in topological(graph.roots) if v.operands]

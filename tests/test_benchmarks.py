@@ -32,7 +32,7 @@ def test_a_run_writes_its_tables(tmp_path, capsys):
     status, results = measured(tmp_path, "--only", "scalar,mlp,cross_entropy", "--peers", "graphwright,numpy")
     assert status == 0, capsys.readouterr().out
     rows = {row["name"]: row for row in results["workloads"]}
-    assert list(rows) == ["scalar", "cross_entropy", "mlp"]
+    assert list(rows) == ["scalar", "mlp", "cross_entropy"]
     for row in rows.values():
         for peer in ("graphwright", "numpy"):
             assert row["peers"][peer]["median_s"] > 0

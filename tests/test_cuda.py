@@ -21,7 +21,7 @@ from graphwright.ir.dims import symbol
 from graphwright.ir.dtypes import DTYPES
 from graphwright.ir.graph import Graph
 from graphwright.ir.interpret_loops import interpret_kernel
-from graphwright.ir.loops import Alloc, For, statements
+from graphwright.ir.loops import Alloc, Buffer, For, Index, Kernel, Load, Store, statements
 from graphwright.ir.op import OPS
 from graphwright.ir.verify import verify_program
 from graphwright.passes.cuda_model import CudaModel
@@ -133,29 +133,45 @@ def scheduled(graph, threads):
 
 
 def kinds(kernel):
-    return [[s.kind for s in statements((loop,)) if isinstance(s, For)] for loop in kernel.body if isinstance(loop, For)]
+    loops = [s for s in kernel.body if isinstance(s, For)]
+    return [[s.kind for s in statements((loop,)) if isinstance(s, For)] for loop in loops]
 
 
 @pytest.mark.parametrize("threads", [4, 32])
 def test_rows_mean_what_the_declared_kernel_means(threads):
     n = symbol("N")
     x = input_value("x", n, 90, dtype="float64")
-    shape, rows = x.shape, {"shape": x.shape, "dims": (0,)}
+    rows = {"shape": x.shape, "dims": (0,)}
     e = OPS["exp"](x - OPS["broadcast"](OPS["amax"](x, axes=(1,)), **rows))
     total = OPS["sum"](e, axes=(1,))
     graph = Graph("softmax", (x,), (), (e / OPS["broadcast"](total, **rows), total))
     declared, kernel = scheduled(graph, threads)
     assert sum(isinstance(s, Alloc) and s.space == "shared" for s in statements(kernel.body)) == 2
-    array = np.random.default_rng(0).normal(size=(3, int(shape[1])))
+    array = np.random.default_rng(0).normal(size=(3, 90))
     for a, b in zip(interpret_kernel(declared, [array], {"N": 3}), interpret_kernel(kernel, [array], {"N": 3})):
         np.testing.assert_allclose(a, b, rtol=1e-14)
+
+
+def test_inputs_read_after_a_store_are_not_overwritten():
+    n, buffers = symbol("i"), [Buffer(name, DTYPES["float32"], (4, 4)) for name in ("a", "b", "x")]
+    a, b, x = buffers
+    here = (Index(symbol("i")), Index(symbol("j")))
+    first, second = Store(a, here, Load(x, here)), Store(b, here, Load(x, here))
+    together = Kernel("k", (x,), (a, b), (_loops(n, first, second),), (), ((0, 0), (1, 0)))
+    assert schedule_cuda(together, CudaModel()).inplace == ((0, 0), (1, 0))
+    apart = Kernel("k", (x,), (a, b), (_loops(n, first), _loops(n, second)), (), ((0, 0), (1, 0)))
+    assert schedule_cuda(apart, CudaModel()).inplace == ()
+
+
+def _loops(outer, *body):
+    return For(str(outer), 4, (For("j", 4, body),))
 
 
 def test_a_value_of_the_whole_grid_crosses_launches_in_a_workspace():
     x = input_value("x", symbol("N"), dtype="float64")
     total = OPS["sum"](x, axes=(0,))
     graph = Graph("normalize", (x,), (), (x / OPS["broadcast"](total, shape=x.shape, dims=()),))
-    declared, kernel = scheduled(graph, 8)
+    _, kernel = scheduled(graph, 8)
     assert [s.space for s in kernel.body if isinstance(s, Alloc)] == ["workspace"]
     assert [k[0] for k in kinds(kernel)] == ["block", "block"]
     for size in (0, 1, 29):

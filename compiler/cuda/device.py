@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import linecache
-import sys
 import warnings
 import weakref
 import zlib
@@ -18,6 +17,7 @@ from ...errors import CompileError
 from ...runtime.buffers import Array, Cell
 from ...runtime.device import Memory, Mirror
 from .functions import SIMULATED, cuda
+from .simulator import simulation
 
 __all__ = ["NumbaDevice", "compile_source"]
 
@@ -64,7 +64,7 @@ class NumbaDevice:
         memory.copy_to_host(host)
 
     def launch(self, function: str, blocks: int, threads: int, arguments: Sequence[Any]) -> None:
-        with _simulation() if SIMULATED else _quiet():
+        with simulation() if SIMULATED else _quiet():
             self.functions[function][blocks, threads](*arguments)
 
 
@@ -74,19 +74,3 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Grid size")
         yield
-
-
-@contextmanager
-def _simulation() -> Iterator[None]:
-    """Without NumPy's warnings (a GPU overflows silently), and with a quick switch between Python threads.
-
-    Each CUDA thread is a Python thread in the simulator, which polls them.
-    """
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)
-            yield
-    finally:
-        sys.setswitchinterval(interval)

@@ -86,14 +86,14 @@ def _numba_ir(op: Op, arrays: tuple[Array, ...]) -> tuple[str, str]:
     except ImportError as error:
         raise CompileError(f"{op.name}: its kernel is compiled by Numba, which is not installed") from error
     kernel = op.kernels["cpu"]
+    nb: Any = numba  # its own annotations lack what is used here
     options = {"error_model": "numpy", "boundscheck": False}
-    scope: dict[str, Any] = {"carray": numba.carray}
-    scope["kernel"] = numba.njit(getattr(kernel, "py_func", kernel), **options)
+    scope = {"carray": nb.carray, "kernel": nb.njit(getattr(kernel, "py_func", kernel), **options)}
     exec(_entry(arrays), scope)
-    pointers = [numba.types.CPointer(numba.from_dtype(dtype.numpy)) for dtype, _ in arrays]
-    signature = numba.types.void(*pointers, numba.types.CPointer(numba.types.int64))
+    pointers = [nb.types.CPointer(nb.from_dtype(dtype.numpy)) for dtype, _ in arrays]
+    signature = nb.types.void(*pointers, nb.types.CPointer(nb.types.int64))
     try:
-        compiled = numba.cfunc(signature, **options)(scope["entry"])
+        compiled = nb.cfunc(signature, **options)(scope["entry"])
     except NumbaError as error:
         raise CompileError(f"{op.name}: Numba cannot compile its kernel:\n{error}") from error
     return compiled.native_name.removeprefix("cfunc."), compiled.inspect_llvm()
