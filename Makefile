@@ -17,7 +17,7 @@ comma := ,
 empty :=
 space := $(empty) $(empty)
 
-# mypy names modules after folders; through a link they are right whatever the clone is called.
+# mypy names modules after folders: through a link they are right, whatever the clone is called.
 TYPED := $(shell sed -n 's/^files = //p' setup.cfg | tr -d ,)
 
 # One stamp per set of extras, so that a second run installs nothing and needs no network.
@@ -37,8 +37,8 @@ demo: $(call installed,demo)
 
 lint: $(call installed,$(EXTRAS))
 	$(BIN)/ruff check
-	mkdir -p build/types && ln -sfn ../.. build/types/graphwright
-	$(BIN)/mypy $(addprefix build/types/graphwright/,$(TYPED))
+	mkdir -p build/type-check && ln -sfn ../.. build/type-check/graphwright
+	$(BIN)/mypy $(addprefix build/type-check/graphwright/,$(TYPED))
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.installed-peers

@@ -140,11 +140,13 @@ def _notes(run: dict[str, Any]) -> str:
         for name, cell in row["peers"].items():
             if "failure" in cell and not cell["failure"].startswith("missing"):
                 lines.append(f"- {row['title']}, {run['titles'][name]}: {cell['failure']}")
-            elif cell.get("median_s") and unsteady(cell) > UNSTEADY:
-                lines.append(
-                    f"- {row['title']}, {run['titles'][name]}: unsteady, the medians of the rounds differ by a factor "
-                    f"of {unsteady(cell):.1f}: was the machine busy?"
-                )
+    factors = [unsteady(cell) for row in run["workloads"] for cell in row["peers"].values() if "median_s" in cell]
+    many = sum(factor > UNSTEADY for factor in factors)
+    if many:
+        lines.append(
+            f"- the machine was busy: in {many} of {len(factors)} measurements the rounds differ by more "
+            f"than a factor of {UNSTEADY} in their medians, at most {max(factors):.1f}"
+        )
     missing = sorted({
         run["titles"][name] for row in run["workloads"] for name, cell in row["peers"].items()
         if cell.get("failure", "").startswith("missing")

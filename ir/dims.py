@@ -304,7 +304,10 @@ def _certainly_positive(dim: Poly) -> bool:
 
 def _positive_in_case(dim: Dim, least: Mapping[str, int]) -> bool:
     """Whether a dim is non-negative where each symbol is 0, or is at least 1 (as `least` says)."""
-    shifted = substitute(dim, {n: symbol(n) + 1 if low else 0 for n, low in least.items()})
+    try:
+        shifted = substitute(dim, {n: symbol(n) + 1 if low else 0 for n, low in least.items()})
+    except DimensionError:
+        return True  # divided by zero: the dim does not exist there
     if not isinstance(shifted, Poly):
         return shifted >= 0
     bound: dict[Monomial, Fraction] = {}
@@ -474,7 +477,7 @@ def equal(a: Dim, b: Dim) -> bool:
     return _vanishes(difference)
 
 
-_PROBES = ((1, 1), (2, 3), (5, 2), (3, 64), (101, 7))  # the k-th symbol is p + k*q
+_PROBES = ((0, 0), (0, 1), (1, 1), (2, 3), (5, 2), (3, 64), (101, 7))  # the k-th symbol is p + k*q
 
 
 @lru_cache(maxsize=4096)

@@ -85,6 +85,11 @@ class Typing:
         if not at_most(a, b):
             self.assumptions.append((a, b, f"{self.op.name}: {problem}"))
 
+    def require_sizes(self, shape: Sequence[Dim]) -> None:
+        """Require that no dimension of a new shape is negative."""
+        for d in shape:
+            self.require_at_most(0, d, f"the dimension {d} is negative")
+
     def same_shape(self) -> None:
         """Require that all operands have one shape."""
         first = self.types[0].shape

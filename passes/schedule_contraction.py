@@ -13,6 +13,7 @@ registers while k runs; the epilogue acts on the tile. Two forms:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from dataclasses import replace as with_fields
 
@@ -172,8 +173,8 @@ class Tile:
 def _row_tile(extent: Dim, vectors: int, cpu: CpuModel, limit: int) -> int:
     """Rows that keep the registers busy and waste few of the last tile."""
     most = max(1, min(limit, (cpu.registers - vectors - 1) // vectors))
-    if not isinstance(extent, int):
-        return most
+    if not isinstance(extent, int):  # batches are multiples of 8 more often than of anything else
+        return min(most, 8)
     most = min(most, extent)
 
     def score(rows: int) -> float:
@@ -196,6 +197,7 @@ class _Order:
 
     def __init__(self, c: Contraction, tile: Tile, row: str | None, columns_first: bool) -> None:
         self.c, self.tile, self.row = c, tile, row
+        self.ragged = False  # whether the tile's last rows may not exist
         counts: dict[str, tuple[str, Dim]] = {}
         for var, extent in c.loops:
             size = self._size(var)
@@ -212,6 +214,15 @@ class _Order:
 
     def _size(self, var: str) -> int:
         return self.tile.rows if var == self.row else self.tile.columns if var == self.c.column else 1
+
+    def by_rows(self, make: Callable[[_Order], list[Stmt]]) -> list[Stmt]:
+        """``make(order)`` for tiles whose rows all exist; and, if there are others, for a ragged one."""
+        if self.row is None or _divides(self.tile.rows, self.c.extent(self.row)):
+            return make(self)
+        ragged = copy(self)
+        ragged.ragged = True
+        whole = apply("le", Index(self.start[self.row] + self.tile.rows), Index(self.c.extent(self.row)))
+        return _either(whole, lambda edge: make(ragged if edge else self))
 
     def wrap(self, body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
         """The outer loops around a tile; the two outermost are given to threads as one."""
@@ -267,15 +278,18 @@ def _lanes_over_columns(c: Contraction, cpu: CpuModel, pack: bool) -> tuple[Stmt
         prelude, b = _pack(c, tile, lanes, order)
     end = order.start[c.column] + tile.columns
     whole: Expr | None = None if _divides(tile.columns, n) else apply("le", Index(end), Index(n))
-    if pack:  # panels are padded: only the result has an edge
-        body = _column_sums(c, tile, lanes, order, b, None)
-        body += _either(whole, lambda edge: _column_results(c, tile, lanes, order, edge))
-    else:
-        body = _either(whole, lambda edge: [
+
+    def tile_body(order: _Order) -> list[Stmt]:
+        if pack:  # panels are padded: only the result has an edge
+            sums = _column_sums(c, tile, lanes, order, b, None)
+            return [*sums, *_either(whole, lambda edge: _column_results(c, tile, lanes, order, edge))]
+        return _either(whole, lambda edge: [
             *_column_sums(c, tile, lanes, order, b, _inside(c, order, edge)),
             *_column_results(c, tile, lanes, order, edge),
         ])  # fmt: skip
-    return (*prelude, *order.wrap((Alloc(_accumulator(c, tile), "register"), *body)))
+
+    body = (Alloc(_accumulator(c, tile), "register"), *order.by_rows(tile_body))
+    return (*prelude, *order.wrap(body))
 
 
 def _accumulator(c: Contraction, tile: Tile) -> Buffer:
@@ -344,7 +358,7 @@ def _column_sums(
         return For("j", tile.columns, body, "vector", lanes)
 
     b_value = replace(b(Index(j)), {c.column: order.start[c.column] + j}, guard=inside)
-    a_value = replace(c.a, _row_values(c, order, u, clamp=True))
+    a_value = replace(c.a, _row_values(c, order, u, order.ragged))
     product_ = apply("mul", Temp("a", dtype), Load(line, (Index(j),)))
     update: list[Stmt] = [
         across(Store(line, (Index(j),), b_value)),
@@ -394,13 +408,13 @@ def _row_values(c: Contraction, order: _Order, u: Dim, clamp: bool) -> dict[str,
         return {}
     extent = c.extent(order.row)
     row = order.start[order.row] + u
-    if clamp and not _divides(order.tile.rows, extent):
+    if clamp:
         row = dim_min(row, extent - 1)
     return {order.row: row}
 
 
 def _rows_inside(c: Contraction, order: _Order, u: Dim, body: list[Stmt]) -> list[Stmt]:
-    if order.row is None or _divides(order.tile.rows, c.extent(order.row)):
+    if order.row is None or not order.ragged:
         return body
     return [If(_below(order.start[order.row] + u, c.extent(order.row)), tuple(body))]
 
@@ -430,7 +444,7 @@ def _lanes_over_k(c: Contraction, cpu: CpuModel, lane_axis: str) -> tuple[Stmt, 
     rows = _row_tile(c.extent(row), columns, cpu, 6) if row is not None else 1
     tile = Tile(rows, columns)
     order = _Order(c, tile, row, columns_first=True)
-    return order.wrap(tuple(_lane_tile(c, tile, lanes, order, lane_axis)))
+    return order.wrap(tuple(order.by_rows(lambda o: _lane_tile(c, tile, lanes, o, lane_axis))))
 
 
 def _lane_tile(c: Contraction, tile: Tile, lanes: int, order: _Order, lane_axis: str) -> list[Stmt]:
@@ -446,7 +460,7 @@ def _lane_tile(c: Contraction, tile: Tile, lanes: int, order: _Order, lane_axis:
         return For("q", lanes, body, "vector", lanes)
 
     def step(at: Dim, guard: Expr | None) -> list[Stmt]:
-        left = replace(c.a, {lane_axis: at, **_row_values(c, order, u, clamp=True)}, guard=guard)
+        left = replace(c.a, {lane_axis: at, **_row_values(c, order, u, order.ragged)}, guard=guard)
         right = replace(c.b, {lane_axis: at, c.column: clamped}, guard=guard)
         product_ = apply("mul", Load(lines[0], (Index(u), Index(q))), Load(lines[1], (Index(w), Index(q))))
         update = across(Store(acc, (Index(u), Index(w), Index(q)), product_, "add"))

@@ -81,7 +81,7 @@ def _symbols(v: Value) -> set[str]:
 
 
 def _gradients(b: Builder) -> dict[Value, Value]:
-    """Gradients, by some leaves, of a sum."""
+    """Gradients, by some leaves, of a sum; sometimes of the square of such a gradient."""
     leaves = [v for v in (*b.inputs, *b.states) if v.tensor.dtype.is_float]
     depends = {k: set(topological([k.value])) for k in b.values if k.dtype.is_float and k.smooth and k.bound < 1e4}
     fits = [k for k, below in depends.items() if k.value.operands and any(v in below for v in leaves)]
@@ -91,7 +91,12 @@ def _gradients(b: Builder) -> dict[Value, Value]:
     loss = OPS["sum"](k.value, axes=tuple(range(len(k.shape))))
     wrt = [v for v in leaves if v in depends[k]]
     stable = stabilize_values([loss], keep=wrt)[0] if b.draw.chance(50) else loss
-    return dict(zip(wrt, gradients(stable, wrt, on_disconnected="zero")))
+    found = gradients(stable, wrt, on_disconnected="zero")
+    if b.draw.chance(15):
+        first = found[0] * 0.125
+        loss = OPS["sum"](first * first, axes=tuple(range(first.tensor.rank)))
+        found = gradients(loss, wrt, on_disconnected="zero")
+    return dict(zip(wrt, found))
 
 
 def _updates(b: Builder, found: Mapping[Value, Value]) -> tuple[tuple[Value, Value], ...]:

@@ -276,6 +276,9 @@ class Builder:
 
     def comparison(self) -> None:
         a = self.known("fiu", lambda k: k.exact)
+        if self.draw.chance(15):
+            self.note(OPS[self.draw.pick(["isnan", "isinf", "isfinite"])](a.value), 0, 1, 0)
+            return
         b = self.partner(a)
         if not b.exact:
             raise Skip
@@ -543,7 +546,8 @@ class Builder:
         elif how == "dim" and self.symbolic and dtype in (self.float, int64):
             self.note(OPS["dim"](value=self.draw.pick([N, M, N * M + 1]), dtype=dtype), 0, 99999, 0)
         elif how == "constant":
-            array = sample_array(np.random.default_rng(self.draw.integer(0, 99)), dtype, (self.draw.pick([3, 4, 8, 1]),))
+            rng = np.random.default_rng(self.draw.integer(0, 99))
+            array = sample_array(rng, dtype, (self.draw.pick([3, 4, 8, 1]),))
             self.note(make(OPS["constant"], (), {"value": Literal(array)}), *bounds_of_inputs(dtype), 3)
         else:
             self.leaf(dtype, shape, how == "state")

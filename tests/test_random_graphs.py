@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -42,23 +41,26 @@ def careful(tmp_path_factory: Any) -> Iterator[None]:
 
 def explained(graph: Graph, check: Callable[[Graph], None]) -> None:
     """Check a graph; a failure shows the smallest graph found that fails in the same way."""
+    fault = _fault(graph, check)
+    if fault is None:
+        return
+
+    def fails(candidate: Graph) -> bool:
+        other = _fault(candidate, check)
+        return type(other) is type(fault) and _gist(other) == _gist(fault)
+
+    raise AssertionError(f"{fault}\n\nreduced to\n{reduce_graph(graph, fails)}\nfrom\n{graph}") from fault
+
+
+def _fault(graph: Graph, check: Callable[[Graph], None]) -> Exception | None:
     try:
         check(graph)
     except Exception as error:
-        def fails(candidate: Graph) -> bool:
-            try:
-                check(candidate)
-            except Exception as other:
-                return type(other) is type(error) and _gist(other) == _gist(error)
-            return False
-
-        smallest = graph
-        with contextlib.suppress(RecursionError):
-            smallest = reduce_graph(graph, fails)
-        raise AssertionError(f"{error}\n\nreduced to\n{smallest}\nfrom\n{graph}") from error
+        return error
+    return None
 
 
-def _gist(error: Exception) -> str:
+def _gist(error: Exception | None) -> str:
     return str(error).strip()[:24]
 
 

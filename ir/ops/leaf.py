@@ -25,8 +25,7 @@ def _declared(t: Typing) -> TensorType:
 
 def _created(t: Typing) -> TensorType:
     declared = _declared(t)
-    for d in declared.shape:
-        t.require_at_most(0, d, f"the dimension {d} is negative")
+    t.require_sizes(declared.shape)
     return declared
 
 

@@ -34,6 +34,7 @@ def _infer_broadcast(t: Typing) -> Type:
     )
     if not fits:
         t.fail(ShapeError, f"axes {dims} of the result [{shape_text(shape)}] are not the operand's")
+    t.require_sizes([d for k, d in enumerate(shape) if k not in dims])
     return x.with_shape(shape)
 
 
@@ -91,6 +92,7 @@ def _infer_reshape(t: Typing) -> Type:
     new = x.with_shape(shape)
     if not equal(new.size, x.size):
         t.fail(ShapeError, f"cannot give {x.size} elements the shape [{shape_text(shape)}] of {new.size}")
+    t.require_sizes([d for d in shape if d not in x.shape])
     return new
 
 
