@@ -213,7 +213,11 @@ def custom_op(
         Indices are not checked.
     vjp : ``vjp(cotangent, result, *operands)``, of tensors, gives the operands' cotangents (None for an
         operand without one). Without it the op raises when differentiated.
-    cuda_kernel : the same for a GPU, in numba.cuda.
+    cuda_kernel : ``cuda_kernel(out, *operands)``, a plain Python function in the subset of numba.cuda, for GPUs.
+        It is launched as a kernel of its own, on a one-dimensional grid of at least one thread per element of
+        ``out``: a thread is ``cuda.grid(1)``, and checks itself that it is within bounds. It gets row-major
+        device arrays of the operands' shapes; together the threads write every element of ``out``, whose
+        memory holds anything before. Blocks run in no order. Without it the op is refused on CUDA.
     arity : the number of operands, if it is fixed.
     doc : one sentence for the documentation.
 
@@ -224,12 +228,15 @@ def custom_op(
     Raises
     ------
     GraphError
-        If the name is taken, or `kernel` is not callable.
+        If the name is taken, or `infer` or a kernel is not callable.
+    CompileError
+        When a function is compiled: if Numba refuses a kernel, it cannot run without Python, or the op has none
+        for the target.
     """
     check_name(name, "custom_op")
-    for given in (infer, kernel):
+    for given in (infer, kernel, *(() if cuda_kernel is None else (cuda_kernel,))):
         if not callable(given):
-            fail("custom_op", GraphError, f"{name!r} needs functions for infer and kernel, got {given!r}")
+            fail("custom_op", GraphError, f"{name!r} needs functions for infer and its kernels, got {given!r}")
     kernels = {"cpu": kernel} if cuda_kernel is None else {"cpu": kernel, "cuda": cuda_kernel}
 
     def reference(*arrays: Any) -> Any:

@@ -222,7 +222,7 @@ class Op:
     doc : one sentence for the docs.
     arity : number of operands; None for any number.
     kernels : a user's own code, by target: ``kernel(out, *operands)`` for ``"cpu"`` (compiled by Numba) and
-        ``"cuda"`` (by numba.cuda).
+        ``"cuda"`` (by numba.cuda; run by each of a grid's threads).
     """
 
     name: str

@@ -11,12 +11,13 @@ in the outermost loop in which all its variables are known: softmax, for instanc
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from ..errors import CompileError
 from ..ir.dims import Dim, equal, simplify, symbol
 from ..ir.dims import symbols as symbols_of
 from ..ir.graph import Graph, Value
+from ..ir.lexer import is_identifier
 from ..ir.loops import (
     Buffer,
     Expr,
@@ -98,8 +99,13 @@ def _lower_opaque(group: Graph, inputs: tuple[Buffer, ...], outputs: tuple[Buffe
     counter = itertools.count()
     return tuple(value.op.lower(Lowering(
         inputs, outputs, tuple(v.tensor for v in value.operands), value.tensor, value.attrs,
-        lambda prefix: f"{prefix}{next(counter)}",
+        lambda prefix: next(_names(prefix, counter)),
     )))
+
+
+def _names(prefix: str, counter: Iterable[int]) -> Iterator[str]:
+    """The prefix with each number, without what is reserved in IR text (``i8`` is a dtype)."""
+    return (name for k in counter if is_identifier(name := f"{prefix}{k}"))
 
 
 # --- inlining ------------------------------------------------------------------------------------
@@ -178,7 +184,7 @@ def _prefix(short: Shape, long: Shape) -> bool:
 
 def _lower_nest(inliner: _Inliner, nest: list[int], group: Graph, outputs: tuple[Buffer, ...]) -> list[Stmt]:
     shape = group.outputs[nest[0]].tensor.shape
-    names = [f"i{k}" for k in range(len(shape))]
+    names = list(itertools.islice(_names("i", itertools.count()), len(shape)))
     inliner.extents.update(zip(names, shape))
     place = _Placement(names)
     stores: list[list[Stmt]] = [[] for _ in range(len(names) + 1)]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import heapq
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from ..errors import CompileError
 from ..ir.graph import Graph, Loc, Value, topological
-from ..ir.loops import Buffer, Kernel
+from ..ir.loops import Buffer, For, Kernel, Let, statements
 from ..ir.op import OPS
 from ..ir.program import Call, Program, Slot
 from ..ir.types import TensorType, TupleType
@@ -18,6 +20,7 @@ from ..ir.types import TensorType, TupleType
 __all__ = ["lower_to_program"]
 
 LowerKernel = Callable[[Graph, str], Kernel]
+_COUNTER = re.compile(r"[irtz]\d\w*")  # what loops and temporaries are called, on the way as well
 
 
 def lower_to_program(graph: Graph, lower_kernel: LowerKernel) -> Program:
@@ -49,6 +52,8 @@ class _Lowering:
         self.results: dict[Value, tuple[str, ...]] = {}
         self.slots: dict[str, Slot] = {}
         self.maker: dict[str, int] = {}  # buffer -> the step that writes it
+        self.readers: dict[str, set[int]] = {}  # buffer -> the steps that read it
+        self.followers: dict[int, set[int]] = {}  # step -> the steps that read what it makes, or wait for it
         self.rename: dict[str, str] = {}  # temp -> the output or state whose memory it takes
         self.constants: dict[str, np.ndarray[Any, Any]] = {}
         self.kernels: dict[int, Kernel] = {}
@@ -120,6 +125,11 @@ class _Lowering:
         locs = tuple(dict.fromkeys(m.loc for m in region if m.loc is not None and m.operands))
         step = _Step(region, operands, results, len(self.steps), locs)
         self.steps.append(step)
+        for o in operands:
+            base = self._base(self.buffers[o])
+            self.readers.setdefault(base, set()).add(step.position)
+            if base in self.maker:
+                self.followers.setdefault(self.maker[base], set()).add(step.position)
         for r in results:
             self.maker[r] = step.position
         return step
@@ -166,13 +176,15 @@ class _Lowering:
         if base not in self.maker or base in self.rename:
             return False
         writer = self.maker[base]
-        readers = {s.position for s in self.steps if any(self._base(self.buffers[o]) == target for o in s.operands)}
+        readers = self.readers.get(target, set())
         if writer in readers and not self._reads_in_place(self.steps[writer], base, state):
             return False
         others = readers - {writer}
         if others & self._dependents(writer):
             return False
         self.steps[writer].after |= others
+        for r in others:
+            self.followers.setdefault(r, set()).add(writer)
         self.rename[base] = target
         return True
 
@@ -187,11 +199,9 @@ class _Lowering:
         found: set[int] = set()
         frontier = [position]
         while frontier:
-            p = frontier.pop()
-            for s in self.steps:
-                if s.position not in found and p in self._predecessors(s):
-                    found.add(s.position)
-                    frontier.append(s.position)
+            new = self.followers.get(frontier.pop(), set()) - found
+            found |= new
+            frontier.extend(new)
         return found
 
     def _predecessors(self, s: _Step) -> set[int]:
@@ -231,12 +241,26 @@ class _Lowering:
             name = next(n for n in candidates if n not in self.names)
             self.names.add(name)
             kernel = self.lower_kernel(region, name)
+            _check_names(kernel, self.graph.symbols)
             self.kernels[id(region)] = kernel
         return kernel
 
     def _call(self, step: _Step) -> Call:
         names = [self.buffers[o] for o in step.operands] + list(step.results)
         return Call(self._kernel(step.region), tuple(map(self._place, names)), (), step.locs)
+
+
+def _check_names(kernel: Kernel, symbols: Sequence[str]) -> None:
+    """Refuse a symbolic dimension that has the name of something in a kernel: its size would be lost there.
+
+    Raises
+    ------
+    CompileError
+        Naming the dimension.
+    """
+    bound = {s.var if isinstance(s, For) else s.name for s in statements(kernel.body) if isinstance(s, (For, Let))}
+    for name in [s for s in symbols if s in bound or _COUNTER.fullmatch(s)]:
+        raise CompileError(f"the dimension {name!r} has the name of a loop of kernel @{kernel.name}; call it otherwise")
 
 
 def _kernel_name(region: Graph) -> str:

@@ -1,9 +1,9 @@
 """Schedule a declarative kernel for a GPU: loops over blocks and threads.
 
-In the scheduled form each top-level ``block`` loop is one launch, and launches run one after the
-other. Inside, all threads run the statements of the block; a ``thread`` loop gives each its own
-iteration, and a barrier stands between one thread loop and the next. A kernel's values that cross
-from one launch to another go through workspaces.
+In the scheduled form each top-level ``block`` loop is one launch, and so is a custom op's own kernel
+(`Foreign`); launches run one after the other. Inside, all threads run the statements of the block; a
+``thread`` loop gives each its own iteration, and a barrier stands between one thread loop and the
+next. A kernel's values that cross from one launch to another go through workspaces.
 
 A loop nest becomes, whichever fits first:
 
@@ -41,6 +41,7 @@ from ..ir.loops import (
     statements,
     walk,
 )  # fmt: skip
+from ..ir.op import OPS
 from ..ir.scalars import less
 from .cuda_model import CudaModel
 from .schedule_cpu import accesses, merge_loops, rename
@@ -61,16 +62,22 @@ Loops = tuple[tuple[str, Dim], ...]
 
 
 def schedule_cuda(kernel: Kernel, gpu: CudaModel) -> Kernel:
-    """The scheduled form of a declarative kernel, with the same meaning.
+    """The scheduled form of a declarative kernel, with the same meaning; a custom op's own kernel stays as it is.
 
     Raises
     ------
     CompileError
-        If a reduction stands inside a reduction that depends on it, or the kernel is a custom op's own.
+        If a reduction stands inside a reduction that depends on it, or a custom op has no kernel for CUDA.
     """
-    for s in kernel.body:
-        if isinstance(s, Foreign):
-            raise CompileError(f"{s.op}: custom ops run on CPUs only, not in a program for CUDA")
+    foreign = [s for s in kernel.body if isinstance(s, Foreign)]
+    for s in foreign:
+        if "cuda" not in OPS[s.op].kernels:
+            raise CompileError(
+                f"{s.op}: this custom op has no kernel for CUDA\n"
+                "  give gw.custom_op a cuda_kernel, or compile the function for 'cpu'"
+            )
+    if foreign:
+        return kernel
     return _Scheduler(kernel, gpu).run()
 
 

@@ -44,6 +44,9 @@ class Device(Protocol):
     def view(self, memory: Memory, offset: int, count: int, dtype: np.dtype[Any]) -> Memory:
         """A part of memory of bytes, as elements of a dtype."""
 
+    def shaped(self, memory: Memory, shape: tuple[int, ...]) -> Memory:
+        """A flat array, or its beginning, as a row-major one of a shape."""
+
     def write(self, memory: Memory, host: Array) -> None:
         """Copy a flat array of the same size to the device."""
 
@@ -65,13 +68,17 @@ class Place:
 
 @dataclass(frozen=True)
 class Launch:
-    """One launch: the grid's size, the block's, names of the buffers, and dimensions passed after them."""
+    """One launch: the grid's size, the block's, names of the buffers, and dimensions passed after them.
+
+    The function takes flat arrays, or, with `shapes`, arrays of those.
+    """
 
     function: str
     blocks: Formula
     threads: int
     buffers: tuple[str, ...]
     symbols: tuple[str, ...]
+    shapes: tuple[tuple[Formula, ...], ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -127,6 +134,10 @@ class DeviceExecutable:
         self._unflatten = unflattener(signature.structure)
         symbols = signature.symbols
         self._blocks = [compile_formula(step.blocks, symbols) for step in plan.launches]
+        self._shapes = [
+            None if step.shapes is None else [[compile_formula(d, symbols) for d in shape] for shape in step.shapes]
+            for step in plan.launches
+        ]
         self._counts = {n: compile_formula(p.count, symbols) for n, p in plan.places.items()}
         self._where = {n: compile_formula(p.where, symbols) for n, p in plan.places.items()}
         self._lock = threading.Lock()
@@ -197,12 +208,11 @@ class DeviceExecutable:
         """Outputs, and new values of the variables, which are not stored yet."""
         memories = self._memories(arrays, dims, shapes, arena)
         buffers = {n: self._buffer(n, memories, dims) for n in self.plan.places}
-        values = dict(zip(self.signature.symbols, dims, strict=True))
-        for step, blocks in zip(self.plan.launches, self._blocks, strict=True):
-            count = blocks(dims)
+        for k, step in enumerate(self.plan.launches):
+            count = self._blocks[k](dims)
             if count > 0:
-                sizes = [np.int64(values[s]) for s in step.symbols]
-                self.device.launch(step.function, count, step.threads, [*(buffers[b] for b in step.buffers), *sizes])
+                arguments = self._launch_arguments(k, buffers, dims)
+                self.device.launch(step.function, count, step.threads, arguments)
         slots = self.signature.outputs
         outputs = [
             self._fetch(memory, shape, np.dtype(slot.dtype))
@@ -215,6 +225,15 @@ class DeviceExecutable:
             self.device.mirrors[cell].known = value
             updates.append((cell, value))
         return outputs, updates
+
+    def _launch_arguments(self, k: int, buffers: Mapping[str, Memory], dims: Sequence[int]) -> list[Any]:
+        """What the function of a launch takes."""
+        step, shapes = self.plan.launches[k], self._shapes[k]
+        arrays = [buffers[b] for b in step.buffers]
+        if shapes is not None:
+            arrays = [self.device.shaped(a, tuple(d(dims) for d in s)) for a, s in zip(arrays, shapes, strict=True)]
+        values = dict(zip(self.signature.symbols, dims, strict=True))
+        return [*arrays, *(np.int64(values[s]) for s in step.symbols)]
 
     def _memories(
         self, arrays: Sequence[Array], dims: Sequence[int], shapes: Sequence[tuple[int, ...]], arena: int

@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 from checks import Case, assert_close, cases, sampled_ops
+from custom_ops import block_sums, leaky_sum, matches
 from lenet import lenet_step
 
+import graphwright as gw
 from graphwright.compiler.driver import compile_graph
 from graphwright.compiler.target import CudaTarget
 from graphwright.ir.dims import symbol
@@ -141,8 +143,6 @@ def _variables() -> None:
 
 def _frontend() -> None:
     """The graph API's ``target="cuda"``."""
-    import graphwright as gw
-
     x = gw.placeholder("x", "float32", ("N", 3))
     w = gw.Variable(np.ones((3, 2), np.float32), name="w")
     loss = gw.sum(gw.tanh(x @ w))
@@ -155,7 +155,65 @@ def _frontend() -> None:
     assert "@cuda.jit" in step.ir("cuda") and step.memory(N=4) >= 0
 
 
-GROUPS = {f.__name__: f for f in (samples, special_values, training, schedules)}
+def custom() -> Iterator[Check]:
+    """Kernels of users, beside generated ones."""
+    for dtype in ("float32", "float64"):
+        yield f"leaky_sum of {dtype}", lambda dtype=dtype: _leaky_sum(dtype)
+    yield "dtypes and shapes", _custom_dtypes_and_shapes
+    yield "variables", _custom_updates
+
+
+def _same_as_cpu(inputs, outputs, batches) -> None:
+    graph = gw.function(inputs, outputs, target="interpreter").graph
+    compiled = compile_graph(graph, target=TARGET)
+    on_cpu = compile_graph(graph)
+    assert compiled.ir("loops").count("foreign @")
+    for arrays in batches:
+        for actual, expected in zip(compiled.executable(*arrays), on_cpu.executable(*arrays)):
+            assert actual.shape == expected.shape and actual.dtype == expected.dtype
+            assert_close(actual, expected, [a.shape for a in arrays])
+
+
+def _leaky_sum(dtype: str) -> None:
+    """Values and gradients at all sizes; the gradient also against differences."""
+    op, rng = leaky_sum(), np.random.default_rng(0)
+    x, decay = gw.placeholder("x", dtype, ("N", "M")), gw.placeholder("decay", dtype, ())
+    y = gw.tanh(op(x * 2 + 1, decay)) * 0.5
+    gradient = gw.grad(gw.sum(y), x)
+    sizes = ((3, 5), (1, 1), (17, 4), (0, 4), (2, 0))
+    batches = [(rng.normal(size=s).astype(dtype), np.asarray(0.7, dtype)) for s in sizes]
+    _same_as_cpu([x, decay], [y, gradient, op(op(x, decay), decay)], batches)
+    if dtype == "float64":
+        compiled = gw.function([x, decay], [gw.sum(y), gradient], target="cuda")
+        at, move = rng.normal(size=(2, 3)), 1e-5 * rng.normal(size=(2, 3))
+        (up, _), (down, _) = compiled(at + move, 0.7), compiled(at - move, 0.7)
+        np.testing.assert_allclose(up - down, 2 * np.sum(compiled(at, 0.7)[1] * move), rtol=1e-6)
+
+
+def _custom_dtypes_and_shapes() -> None:
+    """Bools, a scalar, an operand without elements, and results of other sizes than the operands."""
+    x, keys = gw.placeholder("x", "float32", ("R", 2)), gw.placeholder("keys", "int64", ("N",))
+    wanted = gw.placeholder("wanted", "bool", ())
+    rng = np.random.default_rng(1)
+    batches = [
+        (rng.normal(size=(r, 2)).astype("f"), rng.integers(0, 9, n), np.asarray(r != 2))
+        for r, n in ((3, 20), (0, 5), (2, 3), (4, 0))
+    ]
+    _same_as_cpu([x, keys, wanted], [matches()(x, keys, wanted), gw.sum(x)], batches)
+    v = gw.placeholder("v", "float64", ("N",))
+    _same_as_cpu([v], [block_sums()(v), block_sums()(v * 2)], [(rng.normal(size=n),) for n in (0, 1, 8, 75)])
+
+
+def _custom_updates() -> None:
+    """A variable that a custom op renews."""
+    op = leaky_sum()
+    x, w = gw.placeholder("x", "float32", ()), gw.Variable(np.ones((2, 3), "f"), name="w")
+    step = gw.function([x], gw.sum(w), updates={w: op(w, x)}, target="cuda")
+    assert step(np.float32(1)) == 6 and w.value.tolist() == [[1, 2, 3]] * 2
+    assert step(np.float32(0)) == 12 and w.value.tolist() == [[1, 2, 3]] * 2
+
+
+GROUPS = {f.__name__: f for f in (samples, special_values, training, schedules, custom)}
 
 
 def main() -> None:

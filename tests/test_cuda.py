@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import json
 import os
 import re
@@ -14,9 +15,10 @@ import numpy as np
 import pytest
 from lenet import lenet_step
 
+import graphwright as gw
 from graphwright.compiler.driver import compile_graph
 from graphwright.compiler.target import CudaTarget
-from graphwright.errors import CompileError, ExportError
+from graphwright.errors import CompileError, ExportError, GraphError
 from graphwright.ir.dims import symbol
 from graphwright.ir.dtypes import DTYPES
 from graphwright.ir.graph import Graph
@@ -44,7 +46,7 @@ def input_value(name, *shape, dtype="float32"):
 
 @needs_cuda
 @pytest.mark.parametrize("group, least", [
-    ("samples", 700), ("special_values", 150), ("training", 1), ("schedules", 4),
+    ("samples", 700), ("special_values", 150), ("training", 1), ("schedules", 4), ("custom", 4),
 ])
 def test_simulated(group, least):
     environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1"}
@@ -122,6 +124,88 @@ def test_calling_needs_a_device():
     compiled = compile_graph(Graph("f", (x,), (), (x + x,)), target=CudaTarget())
     with pytest.raises(CompileError, match="no CUDA device"):
         compiled.executable(np.ones(3, np.float32))
+
+
+# --- kernels of users --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def registry():
+    """Ops that a test defines are gone after it."""
+    known = set(OPS)
+    yield
+    for name in set(OPS) - known:
+        del OPS[name]
+
+
+def like_first(*types):
+    return types[0].dtype, types[0].shape
+
+
+def on_cpu(out, x):
+    for i in range(x.shape[0]):
+        out[i] = x[i]
+
+
+def compiled_for_cuda(op, *inputs):
+    return compile_graph(gw.function(inputs, op(*inputs), target="interpreter").graph, target=CudaTarget())
+
+
+@needs_cuda
+def test_kernels_of_users_assemble_with_the_others(registry):
+    from custom_ops import leaky_sum
+
+    from graphwright.compiler.cuda.ptx import assemble, find_ptxas
+
+    op, x, decay = leaky_sum(), gw.placeholder("x", "float32", ("N", 8)), gw.placeholder("decay", "float32", ())
+    y = gw.exp(op(x, decay)) * 0.5
+    f = gw.function([x, decay], [y, gw.grad(gw.sum(y), x)], target="cuda")
+    foreign = f.ir("loops").count("foreign @leaky_sum(%in0, %in1) -> (%out0)")
+    assert f.ir("ptx").count("leaky_sum_cuda") >= foreign == f.ir("cuda").count("def leaky_sum_cuda(out, x, decay):")
+    assert foreign == 1 + f.ir("graph").count(" leaky_sum ") - 1 > 1
+    lowered = compile_graph(f.graph, target=CudaTarget()).lowered
+    launches = [launch for launch in lowered.source if launch.op == "leaky_sum"]
+    assert [str(launch.blocks) for launch in launches] == ["((8*N + 127) // 128)"] * foreign
+    assert {launch.threads for launch in launches} == {128}
+    if find_ptxas() is None:
+        pytest.skip("ptxas is not installed (the wheel nvidia-cuda-nvcc-cu12 of the extra [cuda])")
+    assert all(0 < assemble(lowered.ptx[launch.function]).registers <= 64 for launch in lowered.source)
+
+
+@needs_cuda
+def test_source_of_kernels_of_users(registry):
+    from custom_ops import cuda, leaky_sum, leaky_sum_cuda
+
+    x, decay = gw.placeholder("x", "float32", ("N", 8)), gw.placeholder("decay", "float32", ())
+    written = inspect.getsource(leaky_sum_cuda)
+    source = compiled_for_cuda(leaky_sum(), x, decay).ir("cuda")
+    assert source.split("\n\n\n")[-1].splitlines()[0].startswith("# leaky_sum(out0, in0, in1): the kernel of the custom op")
+    assert source.endswith(f"\n@cuda.jit\n{written}")
+    scope = {"cuda": cuda}
+    exec("def made(out, x):\n    i = cuda.grid(1)\n    if i < out.size: out[i] = x[i] * 3", scope)
+    op = gw.custom_op("made_by_a_program", like_first, on_cpu, cuda_kernel=scope["made"])
+    compiled = compiled_for_cuda(op, gw.placeholder("x", "float32", ("N",)))
+    assert compiled.ir("cuda").endswith("# its source is not at hand\n") and "mul" in compiled.ir("ptx")
+
+
+@needs_cuda
+def test_kernels_that_numba_refuses_are_named(registry):
+    def wrong(out, x):
+        out[0] = x.no_such_method()
+
+    op = gw.custom_op("wrong_on_cuda", like_first, on_cpu, cuda_kernel=wrong)
+    compiled = compiled_for_cuda(op, gw.placeholder("x", "float32", ("N",)))
+    with pytest.raises(CompileError, match="(?s)^wrong_on_cuda: Numba cannot compile its CUDA kernel:.*no_such_method"):
+        compiled.ir("ptx")
+
+
+@needs_cuda
+def test_ops_without_a_kernel_for_cuda_are_refused(registry):
+    op = gw.custom_op("only_on_cpus", like_first, on_cpu)
+    with pytest.raises(CompileError, match="(?s)^only_on_cpus: this custom op has no kernel for CUDA.*cuda_kernel"):
+        compiled_for_cuda(op, gw.placeholder("x", "float32", ("N",)))
+    with pytest.raises(GraphError, match="'not_callable' needs functions for infer and its kernels, got 3"):
+        gw.custom_op("not_callable", like_first, on_cpu, cuda_kernel=3)
 
 
 # --- schedules, by the interpreter of loops -------------------------------------------------------

@@ -64,13 +64,13 @@ def _gist(error: Exception | None) -> str:
     return str(error).strip()[:24]
 
 
-@random_graphs(max_examples=110)
+@random_graphs(max_examples=190)
 @given(STEPS)
 def test_small_graphs_at_many_sizes(steps: random.Random) -> None:
     explained(random_graph(Draw(steps.randint)), partial(check_graph, sizes=SIZES))
 
 
-@random_graphs(max_examples=40)
+@random_graphs(max_examples=60)
 @given(STEPS)
 def test_large_graphs_on_one_thread_and_two(steps: random.Random) -> None:
     graph = random_graph(Draw(steps.randint), LARGE, limit=100_000, steps=8)

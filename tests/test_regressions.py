@@ -7,7 +7,7 @@ import pytest
 from checks import graph, input_value
 
 from graphwright.compiler.driver import compile_graph
-from graphwright.errors import DimensionError
+from graphwright.errors import CompileError, DimensionError
 from graphwright.ir import dims
 from graphwright.ir.broadcasting import full
 from graphwright.ir.dtypes import float32
@@ -15,6 +15,7 @@ from graphwright.ir.graph import Graph
 from graphwright.ir.interpreter import interpret
 from graphwright.ir.loops import For, statements
 from graphwright.ir.op import OPS
+from graphwright.ir.parser import parse_program
 from graphwright.ir.verify import verify_program
 from graphwright.runtime.buffers import Cell
 
@@ -62,11 +63,15 @@ def test_an_update_by_another_shape_of_a_result() -> None:
     np.testing.assert_array_equal(cell.value, -np.arange(20, dtype=np.float32).reshape(4, 5))
 
 
-@pytest.mark.parametrize("op", ["full", "iota"])
+@pytest.mark.parametrize("op", ["full", "iota", "broadcast"])
 def test_a_negative_size_of_what_is_created(op: str) -> None:
     """It is refused by interpreter and compiled code alike, though only a sum of it comes out."""
     x = input_value("x", (N,), "float32")
-    made = full((N - 1,), 0.5, float32) if op == "full" else OPS["iota"](shape=(N - 1,), axis=0, dtype=float32)
+    made = {
+        "full": lambda: full((N - 1,), 0.5, float32),
+        "iota": lambda: OPS["iota"](shape=(N - 1,), axis=0, dtype=float32),
+        "broadcast": lambda: OPS["broadcast"](OPS["sum"](x, axes=(0,)), shape=(N - 1,), dims=()),
+    }[op]()
     g = graph([x], [OPS["sum"](made, axes=(0,))])
     run = compile_graph(g, structure="*").executable
     np.testing.assert_allclose(run(np.zeros(4, np.float32)), interpret(g, [np.zeros(4, np.float32)])[0][0])
@@ -89,3 +94,48 @@ def test_different_dims_are_told_apart_without_sympy(monkeypatch: pytest.MonkeyP
     for other in (N, 2 * N - 1, M, dims.floordiv(N, 3), dilated + 1):
         assert not dims.equal(dilated, other)
         assert not dims.equal(dims.floordiv(dilated, 3) + 1, other)
+
+
+def test_comparing_dims_where_a_divisor_may_be_zero() -> None:
+    """Looking at the case N = 0 divided by it."""
+    rest = dims.floordiv(dims.mod(M, N), 2)
+    assert not dims.at_most(M, rest)
+    assert not dims.equal(rest, M)
+
+
+@pytest.mark.parametrize("rank", [9, 17])
+def test_more_loops_than_there_are_letters(rank: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loops were called i8 and i16, which are dtypes."""
+    monkeypatch.setenv("GRAPHWRIGHT_VERIFY", "1")
+    x = input_value("x", (1,) * (rank - 2) + (2, 3), "float32")
+    order = (*reversed(range(rank - 2)), rank - 1, rank - 2)
+    g = graph([x], [OPS["transpose"](OPS["tanh"](x), perm=order)])
+    array = np.linspace(-1, 1, 6, dtype=np.float32).reshape(x.tensor.shape)
+    compiled = compile_graph(g, structure="*")
+    assert parse_program(compiled.ir("program"))
+    np.testing.assert_allclose(compiled.executable(array), interpret(g, [array])[0][0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 3), (1, 2, 1, 2)])
+def test_a_scatter_of_many_axes(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRAPHWRIGHT_VERIFY", "1")
+    index, updates = input_value("i", (4,), "int64"), input_value("u", (*shape, 4), "float32")
+    g = graph([index, updates], [OPS["scatter_add"](index, updates, axis=len(shape), size=3)])
+    arrays = [np.array([2, 0, 2, 1]), np.arange(4 * np.prod(shape), dtype=np.float32).reshape(*shape, 4)]
+    compiled = compile_graph(g, structure="*")
+    np.testing.assert_array_equal(compiled.executable(*arrays), interpret(g, arrays)[0][0])
+
+
+@pytest.mark.parametrize("name", ["j", "u", "i0", "i0t", "r0", "batch"])
+def test_a_dimension_with_the_name_of_a_loop_is_refused(name: str) -> None:
+    """It was taken for the loop's counter, and the results were wrong."""
+    n = dims.symbol(name)
+    x, w = input_value("x", (n, 24), "float32"), input_value("w", (24, n), "float32")
+    g = graph([x, w], [OPS["dot"](x, w, contract=((1,), (0,)))])
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(30, 24)).astype("f4"), rng.normal(size=(24, 30)).astype("f4")
+    if name == "batch":
+        np.testing.assert_allclose(compile_graph(g, structure="*").executable(a, b), a @ b, rtol=1e-4, atol=1e-4)
+        return
+    with pytest.raises(CompileError, match=f"dimension '{name}'"):
+        compile_graph(g, structure="*")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import linecache
+import math
 import warnings
 import weakref
 import zlib
@@ -16,7 +17,7 @@ import numpy as np
 from ...errors import CompileError
 from ...runtime.buffers import Array, Cell
 from ...runtime.device import Memory, Mirror
-from .functions import SIMULATED, cuda
+from .functions import SIMULATED, cuda, refusals
 from .simulator import simulation
 
 __all__ = ["NumbaDevice", "compile_source"]
@@ -57,6 +58,10 @@ class NumbaDevice:
     def view(self, memory: Memory, offset: int, count: int, dtype: np.dtype[Any]) -> Memory:
         return memory[offset : offset + count * dtype.itemsize].view(dtype)
 
+    def shaped(self, memory: Memory, shape: tuple[int, ...]) -> Memory:
+        count = math.prod(shape)
+        return memory[:count].reshape(shape) if count else cuda.device_array(shape, memory.dtype)
+
     def write(self, memory: Memory, host: Array) -> None:
         memory.copy_to_device(host)
 
@@ -64,7 +69,7 @@ class NumbaDevice:
         memory.copy_to_host(host)
 
     def launch(self, function: str, blocks: int, threads: int, arguments: Sequence[Any]) -> None:
-        with simulation() if SIMULATED else _quiet():
+        with refusals(function), simulation() if SIMULATED else _quiet():
             self.functions[function][blocks, threads](*arguments)
 
 

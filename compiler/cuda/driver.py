@@ -19,6 +19,7 @@ from ..driver import Lowered
 from ..signature import formula, signature_of
 from ..target import CudaTarget
 from .emit import CudaSource, emit_program
+from .foreign import foreign_function
 
 __all__ = ["STAGES", "CudaCompiled", "CudaLowered", "compile_graph_cuda", "launch_plan"]
 
@@ -38,22 +39,22 @@ class CudaLowered(Lowered):
     @cached_property
     def source(self) -> CudaSource:
         """The kernels as Python source."""
-        return emit_program(self.program.kernels)
+        return emit_program(self.program.kernels, self.target.model.threads)
 
     @cached_property
     def functions(self) -> dict[str, Any]:
-        """The source's functions."""
+        """The source's functions, and the kernels of custom ops."""
         from .device import compile_source
 
-        return compile_source(self.source.text, self.graph.name)
+        own = {n.function: foreign_function(n.op) for n in self.source if n.op is not None}
+        return {**compile_source(self.source.code, self.graph.name), **own}
 
     @cached_property
     def ptx(self) -> Mapping[str, str]:
         """PTX by function name."""
         from .ptx import compile_ptx
 
-        launches = [launch for made in self.source.launches.values() for launch in made]
-        return {n.function: compile_ptx(self.functions[n.function], n, self.target.capability) for n in launches}
+        return {n.function: compile_ptx(self.functions[n.function], n, self.target.capability) for n in self.source}
 
     def code_stages(self) -> dict[str, Callable[[], str]]:
         return {"cuda": lambda: self.source.text, "ptx": lambda: "\n".join(self.ptx.values())}
@@ -102,7 +103,7 @@ def compile_graph_cuda(
     Raises
     ------
     CompileError
-        If Numba's CUDA target is not installed, or an op has no CUDA code.
+        If Numba's CUDA target is not installed, or a custom op has no kernel for CUDA.
     """
     try:
         import numba.cuda  # noqa: F401
@@ -127,7 +128,8 @@ def launch_plan(program: Program, source: CudaSource) -> LaunchPlan:
         for launch in source.launches[kernel.name]:
             buffers = tuple(names[b.name] for b in launch.buffers)
             blocks = formula(launch.blocks)
-            launches.append(PlannedLaunch(launch.function, blocks, launch.threads, buffers, launch.symbols))
+            shapes = tuple(tuple(map(formula, b.shape)) for b in launch.buffers) if launch.op is not None else None
+            launches.append(PlannedLaunch(launch.function, blocks, launch.threads, buffers, launch.symbols, shapes))
     return LaunchPlan(tuple(launches), places, tuple(program.constants.values()))
 
 

@@ -3,21 +3,23 @@
 Everything is typed by hand, so that Numba promotes nothing: literals are written ``float32(0.5)``,
 and integer results narrower than 64 bits are converted back (``int8(a + b)``), as Numba computes
 them in 64. Buffers are flat arrays. The source is what a person would write, and runs as it stands.
+A custom op's own kernel is a function already, and is launched as its author wrote it (`foreign`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ...errors import CompileError
-from ...ir.dims import Dim
+from ...ir.dims import Dim, ceildiv, product
 from ...ir.dims import symbols as symbols_of
 from ...ir.loops import (
     Alloc,
     Buffer,
     Expr,
     For,
+    Foreign,
     If,
     Index,
     Kernel,
@@ -31,6 +33,7 @@ from ...ir.loops import (
 )  # fmt: skip
 from ...ir.program import workspace_buffers
 from .expressions import TYPES, Names, Writer, dtype_name, position
+from .foreign import foreign_text
 
 __all__ = ["CudaSource", "Launch", "emit_program"]
 
@@ -46,6 +49,8 @@ class Launch:
     symbols : the symbolic dimensions that it takes after them, as 64-bit integers.
     blocks : size of the grid.
     threads : size of a block.
+    op : the custom op whose own kernel it is, which takes arrays of the buffers' shapes; the others are
+        functions of the source, and take flat arrays.
     """
 
     function: str
@@ -53,18 +58,31 @@ class Launch:
     symbols: tuple[str, ...]
     blocks: Dim
     threads: int
+    op: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class CudaSource:
-    """The source of a program's kernels, and the launches of each, by the kernel's name."""
+    """The source of a program's kernels.
+
+    Attributes
+    ----------
+    text : all of it, to be read.
+    code : a Python module with what is generated: all but the kernels of custom ops.
+    launches : the launches of each kernel, by its name.
+    """
 
     text: str
+    code: str
     launches: dict[str, tuple[Launch, ...]]
 
+    def __iter__(self) -> Iterator[Launch]:
+        """All launches, kernel by kernel."""
+        return (launch for made in self.launches.values() for launch in made)
 
-def emit_program(kernels: Iterable[Kernel]) -> CudaSource:
-    """The source of all kernels as one Python module.
+
+def emit_program(kernels: Iterable[Kernel], threads: int = 128) -> CudaSource:
+    """The source of all kernels as one Python module; custom ops run in blocks of so many threads.
 
     Raises
     ------
@@ -74,20 +92,32 @@ def emit_program(kernels: Iterable[Kernel]) -> CudaSource:
     used: set[str] = set()
     names = Names()
     bodies: list[str] = []
+    foreign: list[str] = []
     launches: dict[str, tuple[Launch, ...]] = {}
     for kernel in kernels:
         loops = [s for s in kernel.body if not isinstance(s, Alloc)]
         made = []
         for k, loop in enumerate(loops):
+            name = names.unique(kernel.name if len(loops) == 1 else f"{kernel.name}_part{k}")
+            if isinstance(loop, Foreign):
+                foreign.append(foreign_text(loop, name))
+                made.append(_foreign_launch(loop, name, threads))
+                continue
             if not isinstance(loop, For) or loop.kind != "block":
                 raise CompileError(f"kernel {kernel.name}: not scheduled for CUDA")
-            name = names.unique(kernel.name if len(loops) == 1 else f"{kernel.name}_part{k}")
             emitter = _Emitter(kernel, loop, name)
             bodies.append(emitter.text())
             used |= emitter.writer.used
             made.append(emitter.launch)
         launches[kernel.name] = tuple(made)
-    return CudaSource("\n\n".join([_imports(used), *bodies]), launches)
+    generated = [_imports(used), *bodies]
+    return CudaSource("\n\n".join([*generated, *foreign]), "\n\n".join(generated), launches)
+
+
+def _foreign_launch(s: Foreign, name: str, threads: int) -> Launch:
+    """One thread for each element of the result, at least."""
+    (out,) = s.outputs
+    return Launch(name, (out, *s.inputs), (), ceildiv(product(out.shape), threads), threads, s.op)
 
 
 def _imports(used: set[str]) -> str:

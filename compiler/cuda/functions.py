@@ -7,20 +7,23 @@ functions of the same meaning take its place. This module imports Numba.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
 import numpy as np
 
+from ...errors import CompileError
 from ...ir.dtypes import DTYPES, DType
 from ...ir.scalars import SCALARS
 from .expressions import LIBDEVICE
 
-__all__ = ["SIMULATED", "cuda", "function"]
+__all__ = ["SIMULATED", "cuda", "function", "refusals"]
 
 cuda: Any = import_module("numba.cuda")
 config: Any = import_module("numba.core.config")
+errors: Any = import_module("numba.core.errors")
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
 """Whether Numba simulates the device (``NUMBA_ENABLE_CUDASIM=1`` when it was first imported)."""
@@ -28,6 +31,15 @@ SIMULATED = bool(config.ENABLE_CUDASIM)
 _REFERENCES: dict[str, Callable[..., Any]] = {"c_fmod": np.fmod}
 
 Function = Callable[..., Any]
+
+
+@contextmanager
+def refusals(kernel: str) -> Iterator[None]:
+    """Turns Numba's refusal to compile a kernel into a `CompileError` that names it."""
+    try:
+        yield
+    except errors.NumbaError as error:
+        raise CompileError(f"{kernel}: Numba cannot compile its CUDA kernel:\n{error}") from error
 
 
 def _device(f: Function) -> Function:

@@ -15,7 +15,7 @@ from numba import from_dtype, types
 
 from ...errors import CompileError
 from .emit import Launch
-from .functions import SIMULATED, cuda
+from .functions import SIMULATED, cuda, refusals
 
 __all__ = ["Assembled", "assemble", "compile_ptx", "find_ptxas"]
 
@@ -37,13 +37,14 @@ def compile_ptx(function: Any, launch: Launch, capability: tuple[int, int] = (8,
     Raises
     ------
     CompileError
-        If Numba is simulating the device.
+        If Numba is simulating the device, or refuses the kernel of a custom op.
     """
     if SIMULATED:
         raise CompileError("Numba's CUDA simulator makes no PTX; unset NUMBA_ENABLE_CUDASIM")
-    arrays = [types.Array(_element(b.dtype), 1, "C") for b in launch.buffers]
+    arrays = [types.Array(_element(b.dtype), 1 if launch.op is None else len(b.shape), "C") for b in launch.buffers]
     signature = (*arrays, *(types.int64 for _ in launch.symbols))
-    ptx, _ = cuda.compile_ptx(function.py_func, signature, cc=capability)
+    with refusals(launch.function):
+        ptx, _ = cuda.compile_ptx(function.py_func, signature, cc=capability)
     return str(ptx)
 
 
