@@ -5,6 +5,8 @@ from __future__ import annotations
 __all__ = [
     "ArtifactError",
     "ArgumentError",
+    "BoundsError",
+    "CheckError",
     "CompileError",
     "DTypeError",
     "DifferentiationError",
@@ -14,6 +16,7 @@ __all__ = [
     "GraphError",
     "GraphwrightError",
     "IndexRangeError",
+    "NumericError",
     "ParseError",
     "ShapeError",
     "UpdateError",
@@ -78,3 +81,15 @@ class ExportError(GraphwrightError, OSError):
 
 class ArtifactError(GraphwrightError, ValueError):
     """An artifact is truncated, altered, of an unknown version, or for another machine."""
+
+
+class NumericError(GraphwrightError, ArithmeticError):
+    """Under ``debug="nan"``: an op makes a NaN or an infinity; no variable was updated."""
+
+
+class CheckError(GraphwrightError):
+    """Under ``debug="check"``: compiled code and the interpreter disagree; no variable was updated."""
+
+
+class BoundsError(GraphwrightError, IndexError):
+    """Under ``debug="bounds"``: generated code reaches outside a buffer; no variable was updated."""

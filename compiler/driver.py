@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import json
 import os
@@ -31,18 +32,27 @@ from .target import CpuTarget, CudaTarget, host
 if TYPE_CHECKING:
     from ..passes.manager import Pipeline
     from .cuda.driver import CudaCompiled
+    from .dump import Recorder
 
-__all__ = ["STAGES", "Compiled", "CpuLowered", "Lowered", "compile_graph"]
+__all__ = ["STAGES", "Compiled", "CpuLowered", "Lowered", "compile_graph", "host_target", "machine_code"]
 
 STAGES = ("graph", "optimized", "program", "loops", "llvm", "asm")
 
 
 class Lowered(ABC):
-    """A graph on its way to code for one target; each stage is made when first asked for."""
+    """A graph on its way to code for one target; each stage is made when first asked for.
+
+    Attributes
+    ----------
+    regions : the group of ops that each kernel of the program computes, by the kernel's name.
+    recorder : what each pass shows its result to, if anything (`compiler.dump`).
+    """
 
     def __init__(self, graph: Graph, optimize: bool = True) -> None:
         self.graph = graph
         self.optimize = optimize
+        self.regions: dict[str, Graph] = {}
+        self.recorder: Recorder | None = None
 
     @abstractmethod
     def kernel_pipeline(self) -> Pipeline:
@@ -58,7 +68,8 @@ class Lowered(ABC):
         from ..passes.pipelines import GRAPH, PLAIN
 
         pipeline = GRAPH if self.optimize else PLAIN
-        optimized = pipeline.run(self.graph, verifiers=_verifiers()).ir
+        observe = self.recorder.graph if self.recorder else None
+        optimized = pipeline.run(self.graph, verifiers=_verifiers(), observe=observe).ir
         assert isinstance(optimized, Graph)
         return optimized
 
@@ -66,17 +77,37 @@ class Lowered(ABC):
     def program(self) -> Program:
         """Scheduled kernels over buffers with places in the arena."""
         from ..passes.lower_to_loops import lower_to_loops
-        from ..passes.lower_to_program import lower_to_program
-        from ..passes.plan_memory import plan_memory
+        from ..passes.pipelines import program_pipeline
 
-        pipeline = self.kernel_pipeline()
+        pipeline, recorder = self.kernel_pipeline(), self.recorder
 
         def lower_kernel(region: Graph, name: str) -> Kernel:
-            kernel = pipeline.run(lower_to_loops(region, name), verifiers=_verifiers()).ir
+            self.regions[name] = region
+            observe = recorder.kernel if recorder else None
+            kernel = pipeline.run(lower_to_loops(region, name), verifiers=_verifiers(), observe=observe).ir
             assert isinstance(kernel, Kernel)
             return kernel
 
-        return plan_memory(lower_to_program(self.optimized, lower_kernel))
+        observe = recorder.program if recorder else None
+        program = program_pipeline(lower_kernel).run(self.optimized, observe=observe).ir
+        assert isinstance(program, Program)
+        return program
+
+    def recorded(self, recorder: Recorder) -> Lowered:
+        """The same graph on the same way again, from its beginning, with a recorder."""
+        again = copy.copy(self)
+        for stage in ("optimized", "program"):
+            again.__dict__.pop(stage, None)
+        again.regions, again.recorder = {}, recorder
+        return again
+
+    @cached_property
+    def recording(self) -> Recorder:
+        """What each pass does; the passes run again for it."""
+        from .dump import Recorder
+
+        recorder = Recorder()
+        return recorder.run(self.recorded(recorder))
 
     def text(self, stage: str) -> str:
         """The IR of one of the target's stages.
@@ -153,10 +184,20 @@ class Compiled:
         """The IR of one stage, as text."""
         return self.lowered.text(stage)
 
+    def provenance(self) -> dict[str, Any]:
+        """Which kernel computes which op of which source line, and where its code lies (`compiler.provenance`)."""
+        from .provenance import describe, with_code
+
+        return with_code(describe(self.lowered), self.image)
+
     def entry(self) -> CompiledEntry:
         """This function as an artifact's entry point."""
+        from .provenance import describe
+
         texts = {stage: self.ir(stage) for stage in ("graph", "optimized", "program", "loops")}
-        return CompiledEntry(self.signature, self.image, self.signature.name, texts, self.cells)
+        return CompiledEntry(
+            self.signature, self.image, self.signature.name, texts, self.cells, provenance=describe(self.lowered)
+        )
 
 
 def compile_graph(
@@ -165,6 +206,7 @@ def compile_graph(
     structure: Any = None,
     target: CpuTarget | CudaTarget | None = None,
     optimize: bool = True,
+    dump: str | os.PathLike[str] | None = None,
 ) -> Compiled | CudaCompiled:
     """Compile a graph; for a CPU, machine code that the cache holds is taken from there.
 
@@ -177,26 +219,46 @@ def compile_graph(
     structure : how the outputs are nested (`runtime.structure`).
     target : the machine; this one by default.
     optimize : False runs each op as it stands, in a kernel of its own; for comparison.
+    dump : a folder for the texts of every pass and stage (`compiler.dump`); by default what the environment
+        variable ``GRAPHWRIGHT_DUMP`` names, if it is set.
     """
+    dump = dump or os.environ.get("GRAPHWRIGHT_DUMP") or None
     if isinstance(target, CudaTarget):
         from .cuda.driver import compile_graph_cuda
 
-        return compile_graph_cuda(graph, cells, structure, target, optimize)
+        return compile_graph_cuda(graph, cells, structure, target, optimize, dump)
     cache = Cache()
     target = target or _host(cache)
     lowered = CpuLowered(graph, target, optimize)
+    if dump:
+        from .dump import write_dump
+
+        write_dump(lowered, dump)
+    return Compiled(lowered, *machine_code(lowered, structure, cache), cells)
+
+
+def machine_code(
+    lowered: CpuLowered, structure: Any = None, cache: Cache | None = None, kind: str = "program"
+) -> tuple[Image, Signature]:
+    """The code and the signature of a program, from the cache if it holds them; `kind` is a part of the key."""
+    cache, graph = cache or Cache(), lowered.graph
     if _has_custom_ops(graph):  # Python functions, of which the cache's key says nothing
-        return Compiled(lowered, lowered.image(), signature_of(graph, lowered.program, structure), cells)
+        return lowered.image(), signature_of(graph, lowered.program, structure)
     text = print_graph(graph, locations=False)
-    key = cache_key("program", fingerprint(), repr(target), json.dumps(structure), str(optimize), text)
+    options = repr(lowered.target), json.dumps(structure), str(lowered.optimize)
+    key = cache_key(kind, fingerprint(), *options, text)
     found = _decode(cache.get(key))
     if found is None:
         found = lowered.image(), signature_of(graph, lowered.program, structure)
         cache.put(key, _encode(*found))
     image, signature = found
     # the key knows nothing of source lines, which the requirements' messages name
-    signature = with_fields(signature, requires=requirements(graph))
-    return Compiled(lowered, image, signature, cells)
+    return image, with_fields(signature, requires=requirements(graph))
+
+
+def host_target(cache: Cache | None = None) -> CpuTarget:
+    """This machine as a target."""
+    return _host(cache or Cache())
 
 
 def _host(cache: Cache) -> CpuTarget:

@@ -40,7 +40,7 @@ def link(*objects: bytes, triple: str = "", features: Sequence[str] = ()) -> Ima
 
     Returns
     -------
-    The image; its entries are the global functions that are not hidden.
+    The image; its entries are the global functions that are not hidden, its functions all that there are.
 
     Raises
     ------
@@ -49,10 +49,11 @@ def link(*objects: bytes, triple: str = "", features: Sequence[str] = ()) -> Ima
         relocation that a position-independent image cannot have.
     """
     try:
-        code, entries = _link([_Object(data) for data in objects])
+        parsed = [_Object(data) for data in objects]
+        code, entries = _link(parsed)
     except (struct.error, IndexError, OverflowError, ValueError) as e:
         raise CompileError(f"the object file is malformed: {e}") from None
-    return Image(bytes(code), dict(sorted(entries.items())), triple, tuple(features))
+    return Image(bytes(code), dict(sorted(entries.items())), triple, tuple(features), _functions(parsed))
 
 
 def _link(parsed: Sequence[_Object]) -> tuple[bytearray, dict[str, int]]:
@@ -70,6 +71,17 @@ def _link(parsed: Sequence[_Object]) -> tuple[bytearray, dict[str, int]]:
         if s.kind == STT_FUNC and s.defined and s.binding != STB_LOCAL and s.visible
     }
     return code, entries
+
+
+def _functions(parsed: Sequence[_Object]) -> dict[str, tuple[int, int]]:
+    """Where each function lies, in the order of their places."""
+    found = [
+        (o.address(s), s.size, s.name)
+        for o in parsed
+        for s in o.symbols
+        if s.kind == STT_FUNC and s.defined and o.sections[s.section].kept
+    ]
+    return {name: (offset, size) for offset, size, name in sorted(found)}
 
 
 # --- reading an object -----------------------------------------------------------------------------
@@ -100,6 +112,7 @@ class _Symbol:
     kind: int
     binding: int
     visible: bool
+    size: int = 0
 
     @property
     def defined(self) -> bool:
@@ -152,9 +165,9 @@ class _Object:
         for s in self.sections:
             if s.kind == SHT_SYMTAB:
                 names = self.sections[s.link].data
-                for name, info, other, section, value, _ in struct.iter_unpack("<IBBHQQ", s.data):
+                for name, info, other, section, value, size in struct.iter_unpack("<IBBHQQ", s.data):
                     text = _string(names, name)
-                    yield _Symbol(text, section, value, info & 15, info >> 4, other & 3 == 0)
+                    yield _Symbol(text, section, value, info & 15, info >> 4, other & 3 == 0, size)
 
     def _check(self) -> None:
         for s in self.sections:

@@ -269,7 +269,7 @@ def _build(
 def _renamed(value: Value, name: str) -> tuple[Value, Value]:
     if value.attrs["name"] == name:
         return value, value
-    return value, make(value.op, (), {**value.attrs, "name": name}, loc=value.loc)
+    return value, make(value.op, (), {**value.attrs, "name": name}, loc=value.locs)
 
 
 def _unique(names: Iterable[str]) -> list[str]:

@@ -28,18 +28,25 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Loc:
-    """A line of the user's source; `role` is ``"grad"`` for values made by differentiation."""
+    """A line of the user's source.
+
+    Attributes
+    ----------
+    role : ``"grad"`` for values made by differentiation.
+    of : of those, the op whose derivative they are part of.
+    """
 
     file: str
     line: int
     role: str = ""
+    of: str = ""
 
     def __str__(self) -> str:
-        suffix = f" {self.role}" if self.role else ""
+        suffix = "".join(f" {word}" for word in (self.role, self.of) if word)
         return f'loc("{self.file}":{self.line}{suffix})'
 
-    def as_gradient(self) -> Loc:
-        return Loc(self.file, self.line, "grad")
+    def as_gradient(self, of: str = "") -> Loc:
+        return Loc(self.file, self.line, "grad", of)
 
 
 class Literal:
@@ -88,17 +95,23 @@ class Value:
     attrs : its attributes, by name.
     regions : graphs that it runs (the body of a fusion).
     type : `TensorType`, or `TupleType` for several results.
-    loc : the user's source line, if known; not part of the identity.
+    locs : the user's source lines, if known: the first that made it, then others that made it again (a few).
+        They are not part of the identity.
     """
 
-    __slots__ = ("op", "operands", "attrs", "regions", "type", "loc", "__weakref__")
+    __slots__ = ("op", "operands", "attrs", "regions", "type", "locs", "__weakref__")
 
     op: Op
     operands: tuple[Value, ...]
     attrs: Mapping[str, Any]
     regions: tuple[Graph, ...]
     type: Type
-    loc: Loc | None
+    locs: tuple[Loc, ...]
+
+    @property
+    def loc(self) -> Loc | None:
+        """The source line that made it first."""
+        return self.locs[0] if self.locs else None
 
     @property
     def tensor(self) -> TensorType:
@@ -133,11 +146,14 @@ class Value:
             return self
         same_types = all(a.type == b.type for a, b in zip(operands, self.operands))
         type_ = self.type if same_types else None
-        return make(self.op, operands, self.attrs, self.regions, loc=self.loc, type_=type_)
+        return make(self.op, operands, self.attrs, self.regions, loc=self.locs, type_=type_)
 
     def __repr__(self) -> str:
         return f"<{self.op.name}: {self.type}>"
 
+
+MAX_LOCS = 16
+"""How many source lines a value remembers that make it."""
 
 _interned: weakref.WeakValueDictionary[Any, Value] = weakref.WeakValueDictionary()
 
@@ -146,7 +162,7 @@ class _Current(threading.local):
     """Each Python thread builds its own graphs, at its own lines."""
 
     def __init__(self) -> None:
-        self.locs: list[Loc | None] = [None]
+        self.locs: list[tuple[Loc, ...]] = [()]
 
 
 _current = _Current()
@@ -154,20 +170,33 @@ _current = _Current()
 
 def current_location() -> Loc | None:
     """The source line that new values get."""
-    return _current.locs[-1]
+    locs = _current.locs[-1]
+    return locs[0] if locs else None
 
 
 class source_location:
-    """Context in which new values get this source line."""
+    """Context in which new values get this source line, or these."""
 
-    def __init__(self, loc: Loc | None) -> None:
-        self.loc = loc
+    def __init__(self, loc: Loc | tuple[Loc, ...] | None) -> None:
+        self.locs = _locations(loc)
 
     def __enter__(self) -> None:
-        _current.locs.append(self.loc)
+        _current.locs.append(self.locs)
 
     def __exit__(self, *_: object) -> None:
         _current.locs.pop()
+
+
+def _locations(loc: Loc | tuple[Loc, ...] | None) -> tuple[Loc, ...]:
+    return loc if isinstance(loc, tuple) else () if loc is None else (loc,)
+
+
+def _made_again(value: Value, locs: tuple[Loc, ...]) -> None:
+    """Keep the lines that make a value which exists already, unless it is without lines or operands."""
+    if value.locs and value.operands and len(value.locs) < MAX_LOCS:
+        new = [loc for loc in locs if loc not in value.locs]
+        if new:
+            value.locs = (*value.locs, *new)[:MAX_LOCS]
 
 
 def make(
@@ -175,7 +204,7 @@ def make(
     operands: Iterable[Value] = (),
     attrs: Mapping[str, Any] | None = None,
     regions: Sequence[Graph] = (),
-    loc: Loc | None = None,
+    loc: Loc | tuple[Loc, ...] | None = None,
     type_: Type | None = None,
 ) -> Value:
     """Apply an op: infer its type (if it is not given), or return the equal value that exists already.
@@ -193,14 +222,16 @@ def make(
         tuple(sorted((k, attr_key(v)) for k, v in attrs.items())) if attrs else (),
         tuple(map(id, regions)),
     )
+    locs = _locations(loc) or _current.locs[-1]
     found = _interned.get(key)
     if found is not None:
+        if locs is not found.locs and locs:
+            _made_again(found, locs)
         return found
-    loc = loc or _current.locs[-1]
     value = Value()
     value.op, value.operands, value.attrs, value.regions = op, operands, attrs, tuple(regions)
-    value.loc = loc
-    value.type = type_ or op.infer_type(operands, attrs, value.regions, loc)
+    value.locs = locs
+    value.type = type_ or op.infer_type(operands, attrs, value.regions, locs[0] if locs else None)
     _interned[key] = value
     return value
 

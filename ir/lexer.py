@@ -351,7 +351,7 @@ class Reader:
         return self.tensor_type()
 
     def loc(self) -> Loc | None:
-        """``loc("file":line role)``, if it stands here."""
+        """``loc("file":line role op)``, if it stands here."""
         if not (self.at("loc") and self.following.text == "("):
             return None
         self.next()
@@ -359,6 +359,6 @@ class Reader:
         file = self.string()
         self.expect(":")
         line = self.integer()
-        role = self.next().text if self.token.kind == "name" else ""
+        role, of = (self.next().text if self.token.kind == "name" else "" for _ in range(2))
         self.expect(")")
-        return Loc(file, line, role)
+        return Loc(file, line, role, of)

@@ -148,7 +148,8 @@ def _value_lines(value: Value, names: Mapping[Value, str], indent: str) -> Itera
 
 def _loc_text(loc: Loc) -> str:
     file = os.path.basename(loc.file.replace("\\", "/"))
-    return f"loc({json.dumps(file)}:{loc.line}{' ' + loc.role if loc.role else ''})"
+    words = "".join(f" {word}" for word in (loc.role, loc.of) if word)
+    return f"loc({json.dumps(file)}:{loc.line}{words})"
 
 
 # --- attributes ----------------------------------------------------------------------------------

@@ -482,7 +482,7 @@ def _hoisted(value: Value, shapes: dict[Value, Shape], new: dict[Value, Value], 
     if value in shapes:
         shape = shapes[value]
         operands = [new[o] if o in shapes else OPS["reshape"](new[o], shape=shape) for o in value.operands]
-        return make(value.op, operands, value.attrs, loc=value.loc)
+        return make(value.op, operands, value.attrs, loc=value.locs)
     if value.op.name == "reshape" and value.operands[0] in shapes:
         return new[value.operands[0]]
     if value.op.name == "transpose" and value.operands[0].op.name == "dot" and value.operands[0] in alone:

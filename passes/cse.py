@@ -60,7 +60,7 @@ class _Sharing:
         if value.op.name == "full":
             attrs = {**attrs, "value": rounded(attrs["value"], attrs["dtype"])}
         if value.regions or attrs is not value.attrs:
-            return make(value.op, operands, attrs, tuple(map(self.region, value.regions)), value.loc)
+            return make(value.op, operands, attrs, tuple(map(self.region, value.regions)), value.locs)
         return value.with_operands(operands)
 
     def region(self, region: Graph) -> Graph:

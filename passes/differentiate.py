@@ -48,7 +48,7 @@ def gradients(
     Returns
     -------
     One value per element of `wrt`, of its type. Each knows the source line of the forward value that
-    it comes from, marked as a gradient.
+    it comes from, marked as a gradient of its op.
 
     Raises
     ------
@@ -125,7 +125,7 @@ class _Backward:
             self.plain.add(loss)
         for value in reversed(self.order):
             if value in self.cotangents and any(o in self.active for o in value.operands):
-                with source_location(value.loc.as_gradient() if value.loc else None):
+                with source_location(tuple(loc.as_gradient(value.op.name) for loc in value.locs)):
                     self._pull_back(value, self.cotangents[value])
         return self.cotangents
 

@@ -293,10 +293,10 @@ class _Rebuild:
         inputs, outputs = self._inputs(g), self._outputs(g)
         operands = [self.done[o] for o in inputs]
         region = self._region(g, inputs, outputs)
-        loc = outputs[-1].loc
+        loc = outputs[-1].locs
         fused = make(structure.fusion, operands, {"reason": _reason(g, outputs)}, (region,), loc)
         for k, out in enumerate(outputs):
-            item = fused if len(outputs) == 1 else make(structure.item, (fused,), {"index": k}, loc=out.loc)
+            item = fused if len(outputs) == 1 else make(structure.item, (fused,), {"index": k}, loc=out.locs)
             self.done[out] = item
 
     def _region(self, g: Group, inputs: list[Value], outputs: list[Value]) -> Graph:

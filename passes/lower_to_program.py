@@ -122,7 +122,8 @@ class _Lowering:
             self.buffers[v] = self._temp(v.tensor, alias=source)
 
     def _step(self, region: Graph, operands: tuple[Value, ...], results: tuple[str, ...]) -> _Step:
-        locs = tuple(dict.fromkeys(m.loc for m in region if m.loc is not None and m.operands))
+        lines = (m.loc for m in region if m.loc is not None and m.operands)
+        locs = tuple(dict.fromkeys(Loc(line.file, line.line, line.role) for line in lines))
         step = _Step(region, operands, results, len(self.steps), locs)
         self.steps.append(step)
         for o in operands:

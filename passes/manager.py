@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import GraphError, VerifyError
+from ..ir.loops import Kernel, statements
+from ..ir.program import Program
 from .rewrite import RewriteStats, counting
 
 __all__ = ["Pass", "PassReport", "Pipeline", "PipelineResult", "verify_by_default"]
@@ -152,6 +154,7 @@ class Pipeline:
         verify: bool | None = None,
         snapshots: bool = False,
         dump: Callable[[int, str, str], object] | None = None,
+        observe: Callable[[Any, PassReport | None], object] | None = None,
     ) -> PipelineResult:
         """Run all passes.
 
@@ -163,6 +166,7 @@ class Pipeline:
         snapshots : keep the text of each pass's result in its report.
         dump : called as ``dump(position, pass name, text)`` with each pass's result; position 0 is
             what went in, named ``"input"``.
+        observe : called as ``observe(ir, report)`` with what went in (and None), then with each pass's result.
 
         Raises
         ------
@@ -173,12 +177,16 @@ class Pipeline:
         _check(checks, ir, "the input of the pipeline")
         if dump:
             dump(0, "input", str(ir))
+        if observe:
+            observe(ir, None)
         result = PipelineResult(ir, self.given)
         for position, p in enumerate(self.passes, 1):
             report = _run_pass(p, result, snapshots or dump is not None)
             _check(checks, result.ir, f"pass {p.name!r}")
             if dump:
                 dump(position, p.name, report.text or "")
+            if observe:
+                observe(result.ir, report)
             if not snapshots:
                 report.text = None
         return result
@@ -199,7 +207,10 @@ def _run_pass(p: Pass, result: PipelineResult, keep_text: bool) -> PassReport:
 
 
 def node_count(ir: Any) -> int:
-    """The number of nodes of an IR that can be iterated over (a graph's values); 1 of any other."""
+    """The number of nodes: a graph's values, the statements of a kernel or of a program's kernels; 1 of any other."""
+    if isinstance(ir, (Kernel, Program)):
+        kernels = ir.kernels if isinstance(ir, Program) else (ir,)
+        return sum(1 for kernel in kernels for _ in statements(kernel.body))
     return sum(1 for _ in ir) if isinstance(ir, Iterable) else 1
 
 

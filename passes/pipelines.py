@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from ..ir.graph import Graph
+from ..ir.loops import Kernel
 from .canonicalize import canonicalize
 from .cpu_model import CpuModel
 from .cse import cse
@@ -11,13 +15,15 @@ from .expand_math import expand_math
 from .fold import fold
 from .fuse import fuse, isolate
 from .legalize import legalize
+from .lower_to_program import lower_to_program
 from .manager import Pass, Pipeline
+from .plan_memory import plan_memory
 from .schedule_cpu import schedule_cpu
 from .schedule_cuda import schedule_cuda
 from .simplify import simplify
 from .stabilize import stabilize
 
-__all__ = ["GRAPH", "PLAIN", "cpu_kernel_pipeline", "cuda_kernel_pipeline"]
+__all__ = ["GRAPH", "PLAIN", "cpu_kernel_pipeline", "cuda_kernel_pipeline", "program_pipeline"]
 
 GRAPH = Pipeline([
     Pass("canonicalize", canonicalize, establishes=("canonical",), why="one spelling, so that rules need one pattern"),
@@ -38,11 +44,19 @@ PLAIN = Pipeline([
 """The same without optimization: what optimized code is compared with."""
 
 
+def program_pipeline(lower_kernel: Callable[[Graph, str], Kernel]) -> Pipeline:
+    """From a graph of fusions to kernels over buffers with places in the arena; `lower_kernel` makes the kernels."""
+    return Pipeline([
+        Pass("lower-to-program", lambda g: lower_to_program(g, lower_kernel), why="kernels, in an order"),
+        Pass("plan-memory", plan_memory, why="last: it must know what every kernel reads, writes and needs"),
+    ])  # fmt: skip
+
+
 def cpu_kernel_pipeline(cpu: CpuModel) -> Pipeline:
     """From a declarative kernel to what the LLVM emitter takes."""
     return Pipeline([
         Pass("schedule", lambda k: schedule_cpu(k, cpu), establishes=("scheduled",), why="loops for this CPU"),
-        Pass("expand math", expand_math, requires=("scheduled",), why="functions become machine operations"),
+        Pass("expand-math", expand_math, requires=("scheduled",), why="functions become machine operations"),
     ])  # fmt: skip
 
 

@@ -496,7 +496,7 @@ class _Driver:
                 return _Step("", rebuilt)
         found = self.ruleset.rooted(value.op)
         if found:
-            with source_location(value.loc):
+            with source_location(value.locs):
                 for rule in found:
                     new = rule.apply(value)
                     if new is not None and new is not value:
@@ -508,7 +508,7 @@ class _Driver:
         operands = [self.final[o] for o in value.operands]
         regions = tuple(map(self._region, value.regions))
         if any(a is not b for a, b in zip(regions, value.regions)):
-            return make(value.op, operands, value.attrs, regions, value.loc)
+            return make(value.op, operands, value.attrs, regions, value.locs)
         return value.with_operands(operands)
 
     def _region(self, region: Graph) -> Graph:

@@ -123,6 +123,12 @@ class Executable:
             )
         return self._binder.plan_for([dims[s] for s in symbols]).arena
 
+    def arguments(self, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Array]:
+        """The arguments of a call as arrays, in the signature's order; raises what a call would raise."""
+        arrays = self._convert(self._arrange(args, kwargs))
+        self._binder.plan([x.shape for x in arrays])
+        return arrays
+
     def __repr__(self) -> str:
         return f"<Executable {self.signature}>"
 

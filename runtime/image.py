@@ -30,16 +30,21 @@ class Image:
     entries : offset of each exported function.
     triple : the LLVM triple of the target; "" is the machine that made it.
     features : CPU features that the code needs, by LLVM's names, such as ``"avx2"``.
+    functions : offset and size in bytes of every function, those included that are not exported.
     """
 
     code: bytes
     entries: Mapping[str, int]
     triple: str = ""
     features: tuple[str, ...] = field(default=())
+    functions: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
         """As one string, for the cache."""
-        head = {"entries": dict(self.entries), "triple": self.triple, "features": list(self.features)}
+        head = {
+            "entries": dict(self.entries), "triple": self.triple, "features": list(self.features),
+            "functions": {name: list(place) for name, place in self.functions.items()},
+        }
         text = json.dumps(head, sort_keys=True).encode()
         return _MAGIC + struct.pack("<I", len(text)) + text + self.code
 
@@ -56,7 +61,8 @@ class Image:
             raise ValueError("not an image")
         end = 12 + struct.unpack_from("<I", data, 8)[0]
         head = json.loads(data[12:end])
-        return cls(data[end:], head["entries"], head["triple"], tuple(head["features"]))
+        functions = {name: (offset, size) for name, (offset, size) in head["functions"].items()}
+        return cls(data[end:], head["entries"], head["triple"], tuple(head["features"]), functions)
 
 
 class LoadedImage:

@@ -1,9 +1,10 @@
-"""Golden files: texts that are compared whole, and rewritten by ``pytest --update-golden``."""
+"""Golden files: texts that are compared whole, and rewritten by ``pytest --update-golden``; a registry of ops
+that tests may extend."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -27,3 +28,16 @@ def golden(request: pytest.FixtureRequest) -> Callable[[Path, str], None]:
         assert text == path.read_text(), f"{path.name} has changed; if that is right, use --update-golden"
 
     return check
+
+
+@pytest.fixture
+def registry() -> Iterator[None]:
+    """Ops that a test defines are gone after it."""
+    from graphwright.frontends import extend
+    from graphwright.ir.op import OPS
+
+    known = set(OPS)
+    yield
+    for name in set(OPS) - known:
+        del OPS[name]
+        extend._expressions.pop(name, None)

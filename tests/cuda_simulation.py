@@ -157,13 +157,14 @@ def _frontend() -> None:
 
 def custom() -> Iterator[Check]:
     """Kernels of users, beside generated ones."""
+    op = leaky_sum()
     for dtype in ("float32", "float64"):
-        yield f"leaky_sum of {dtype}", lambda dtype=dtype: _leaky_sum(dtype)
+        yield f"leaky_sum of {dtype}", lambda dtype=dtype: _leaky_sum(op, dtype)
     yield "dtypes and shapes", _custom_dtypes_and_shapes
-    yield "variables", _custom_updates
+    yield "variables", lambda: _custom_updates(op)
 
 
-def _same_as_cpu(inputs, outputs, batches) -> None:
+def _same_as_cpu(inputs: list[gw.Tensor], outputs: list[gw.Tensor], batches: list[tuple[np.ndarray, ...]]) -> None:
     graph = gw.function(inputs, outputs, target="interpreter").graph
     compiled = compile_graph(graph, target=TARGET)
     on_cpu = compile_graph(graph)
@@ -174,9 +175,9 @@ def _same_as_cpu(inputs, outputs, batches) -> None:
             assert_close(actual, expected, [a.shape for a in arrays])
 
 
-def _leaky_sum(dtype: str) -> None:
+def _leaky_sum(op: Callable[..., gw.Tensor], dtype: str) -> None:
     """Values and gradients at all sizes; the gradient also against differences."""
-    op, rng = leaky_sum(), np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     x, decay = gw.placeholder("x", dtype, ("N", "M")), gw.placeholder("decay", dtype, ())
     y = gw.tanh(op(x * 2 + 1, decay)) * 0.5
     gradient = gw.grad(gw.sum(y), x)
@@ -200,13 +201,12 @@ def _custom_dtypes_and_shapes() -> None:
         for r, n in ((3, 20), (0, 5), (2, 3), (4, 0))
     ]
     _same_as_cpu([x, keys, wanted], [matches()(x, keys, wanted), gw.sum(x)], batches)
-    v = gw.placeholder("v", "float64", ("N",))
-    _same_as_cpu([v], [block_sums()(v), block_sums()(v * 2)], [(rng.normal(size=n),) for n in (0, 1, 8, 75)])
+    op, v = block_sums(), gw.placeholder("v", "float64", ("N",))
+    _same_as_cpu([v], [op(v), op(v * 2)], [(rng.normal(size=n),) for n in (0, 1, 8, 75)])
 
 
-def _custom_updates() -> None:
+def _custom_updates(op: Callable[..., gw.Tensor]) -> None:
     """A variable that a custom op renews."""
-    op = leaky_sum()
     x, w = gw.placeholder("x", "float32", ()), gw.Variable(np.ones((2, 3), "f"), name="w")
     step = gw.function([x], gw.sum(w), updates={w: op(w, x)}, target="cuda")
     assert step(np.float32(1)) == 6 and w.value.tolist() == [[1, 2, 3]] * 2

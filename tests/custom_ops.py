@@ -73,5 +73,6 @@ def block_sums_cuda(out, x):
 def block_sums():
     """``f(x)``: sums of the exponentials of each four elements."""
     return gw.custom_op(
-        "block_sums", lambda x: (x.dtype, ((x.shape[0] + 3) // 4,)), block_sums_cpu, cuda_kernel=block_sums_cuda, arity=1
-    )
+        "block_sums", lambda x: (x.dtype, ((x.shape[0] + 3) // 4,)), block_sums_cpu, arity=1,
+        cuda_kernel=block_sums_cuda,
+    )  # fmt: skip

@@ -15,7 +15,6 @@ import graphwright as gw
 from graphwright.compiler.driver import compile_graph
 from graphwright.compiler.target import CudaTarget
 from graphwright.errors import CompileError, GraphError, VerifyError
-from graphwright.frontends import extend
 from graphwright.ir.interpret_loops import interpret_kernel
 from graphwright.ir.op import OPS
 from graphwright.ir.parser import parse_kernel
@@ -26,14 +25,7 @@ TABLE = np.array([1.0, 10.0, 100.0])
 LARGE = np.arange(300_000.0)
 
 
-@pytest.fixture(autouse=True)
-def registry():
-    """Ops that a test defines are gone after it."""
-    known = set(OPS)
-    yield
-    for name in set(OPS) - known:
-        del OPS[name]
-        extend._expressions.pop(name, None)
+pytestmark = pytest.mark.usefixtures("registry")
 
 
 def like_first(*types):

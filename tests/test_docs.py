@@ -24,6 +24,7 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 PARSERS = {"graph": parse_graph, "program": parse_program, "loops": parse_kernel}
 
+pytestmark = pytest.mark.usefixtures("registry")  # documents and examples define ops
 documents = pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.name)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NoReturn
@@ -75,6 +76,12 @@ class CudaCompiled:
         """The IR of one stage, as text."""
         return self.lowered.text(stage)
 
+    def provenance(self) -> dict[str, Any]:
+        """Which kernel computes which op of which source line; its code has no addresses."""
+        from ..provenance import describe
+
+        return describe(self.lowered)
+
     def entry(self) -> NoReturn:
         """CUDA programs cannot be exported."""
         raise ExportError(
@@ -89,6 +96,7 @@ def compile_graph_cuda(
     structure: Any = None,
     target: CudaTarget | None = None,
     optimize: bool = True,
+    dump: str | os.PathLike[str] | None = None,
 ) -> CudaCompiled:
     """Compile a graph for a GPU.
 
@@ -99,6 +107,7 @@ def compile_graph_cuda(
     structure : how the outputs are nested (`runtime.structure`).
     target : the GPU; compute capability 8.0 by default.
     optimize : False runs each op as it stands, in a kernel of its own; for comparison.
+    dump : a folder for the texts of every pass and stage (`compiler.dump`).
 
     Raises
     ------
@@ -109,7 +118,12 @@ def compile_graph_cuda(
         import numba.cuda  # noqa: F401
     except ImportError as e:
         raise CompileError(f"target 'cuda' needs numba-cuda: pip install graphwright[cuda]  ({e})") from e
-    return CudaCompiled(CudaLowered(graph, target or CudaTarget(), optimize), cells, structure)
+    lowered = CudaLowered(graph, target or CudaTarget(), optimize)
+    if dump:
+        from ..dump import write_dump
+
+        write_dump(lowered, dump)
+    return CudaCompiled(lowered, cells, structure)
 
 
 # --- the launch plan -----------------------------------------------------------------------------

@@ -23,7 +23,7 @@ def foreign_function(op: str) -> Any:
 def foreign_text(s: Foreign, name: str) -> str:
     """The op's kernel, as far as its source is at hand, under the name by which it is launched."""
     arguments = ", ".join(b.name for b in (*s.outputs, *s.inputs))
-    head = f"# {name}({arguments}): the kernel of the custom op {s.op}, a thread for each element of {s.outputs[0].name}"
+    head = f"# {name}({arguments}): the kernel of the custom op {s.op}, one thread per element of {s.outputs[0].name}"
     try:
         source = textwrap.dedent(inspect.getsource(_plain(s.op))).rstrip()
     except (OSError, TypeError):  # typed into an interpreter, or made by a program

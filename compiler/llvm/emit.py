@@ -485,7 +485,9 @@ def emit_kernel(kernel: Kernel, module: ModuleText) -> None:
     emitter.f.emit("ret void")
     parameters = ["ptr %context", *(f"ptr %p{k}" for k in range(len(buffers)))]
     parameters += [f"i64 %dim.{name}" for name in kernel.symbols]
-    module.functions.append(emitter.f.text(f"define internal void @{kernel.name}({', '.join(parameters)}) #0"))
+    # not inlined: then a kernel has addresses of its own, for profilers and the record of provenance
+    head = f"define internal void @{kernel.name}({', '.join(parameters)}) noinline #0"
+    module.functions.append(emitter.f.text(head))
 
 
 def _alias_scopes(kernel: Kernel, module: ModuleText) -> dict[str, str]:
