@@ -21,8 +21,10 @@ from .errors import *  # noqa: F403
 from .errors import __all__ as _ERRORS
 
 if TYPE_CHECKING:
+    from .frontends import debug as debug
     from .frontends import nn as nn
     from .frontends.array_api import *  # noqa: F403
+    from .frontends.debug import watch as watch
     from .frontends.extend import custom_op as custom_op
     from .frontends.extend import elementwise as elementwise
     from .frontends.extend import from_sympy as from_sympy
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from .frontends.function import export as export
     from .frontends.function import function as function
     from .frontends.function import grad as grad
+    from .frontends.profile import profile as profile
     from .frontends.tensor import Tensor as Tensor
     from .frontends.tensor import Variable as Variable
     from .frontends.tensor import placeholder as placeholder
@@ -51,8 +54,10 @@ __version__ = "0.1.0"
 
 _DTYPES = "float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64"
 _MODULES = {
+    "frontends.debug": "watch",
     "frontends.extend": "custom_op elementwise from_sympy",
     "frontends.function": "Function export function grad",
+    "frontends.profile": "profile",
     "frontends.tensor": "Tensor Variable placeholder",
     "ir.dtypes": _DTYPES,
     "runtime.artifact": "load",
@@ -69,8 +74,8 @@ def __getattr__(name: str) -> Any:
     value: Any
     if name in _CONSTANTS:
         value = _CONSTANTS[name]
-    elif name == "nn":
-        value = importlib.import_module(".frontends.nn", __name__)
+    elif name in ("debug", "nn"):
+        value = importlib.import_module(f".frontends.{name}", __name__)
     elif name == "bool":
         value = importlib.import_module(".ir.dtypes", __name__).bool_
     elif name in _WHERE:
@@ -88,4 +93,4 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     functions = importlib.import_module(f".{_ARRAY_API}", __name__).__all__
-    return sorted({*globals(), *_ERRORS, *_WHERE, *_CONSTANTS, *functions, "bool", "nn"})
+    return sorted({*globals(), *_ERRORS, *_WHERE, *_CONSTANTS, *functions, "bool", "debug", "nn"})

@@ -62,6 +62,10 @@ class Lowered(ABC):
     def code_stages(self) -> dict[str, Callable[[], str]]:
         """How the text of each stage after the loops is made."""
 
+    @abstractmethod
+    def kernel_code(self) -> dict[str, dict[str, str]]:
+        """The code of each kernel by itself: from those stages to texts by kernel name."""
+
     @cached_property
     def optimized(self) -> Graph:
         """The graph of fusions."""
@@ -156,6 +160,11 @@ class CpuLowered(Lowered):
 
     def code_stages(self) -> dict[str, Callable[[], str]]:
         return {"llvm": lambda: str(self._llvm()), "asm": lambda: self._llvm().assembly()}
+
+    def kernel_code(self) -> dict[str, dict[str, str]]:
+        from .llvm.listing import kernel_listings
+
+        return kernel_listings(self.module, self.program.kernels, self.target)
 
     def _llvm(self) -> Any:
         from .llvm.codegen import parse

@@ -17,6 +17,7 @@ from ..runtime.buffers import Array, Cell
 from ..runtime.image import Image
 from ..runtime.signature import Signature
 from ..runtime.threads import WORKER
+from .provenance import relative_files, target_name, with_code
 
 __all__ = ["CompiledEntry", "artifact_bytes", "write_artifact"]
 
@@ -35,6 +36,7 @@ class CompiledEntry:
     ir : the program's text at each stage, in the order of the pipeline.
     cells : storage of its states; entries that share a cell share the variable.
     others : its code for further targets.
+    provenance : the record of its kernels without code (`compiler.provenance.describe`), or None.
     """
 
     signature: Signature
@@ -43,6 +45,7 @@ class CompiledEntry:
     ir: Mapping[str, str] = field(default_factory=dict)
     cells: Sequence[Cell] = ()
     others: Sequence[Image] = ()
+    provenance: Mapping[str, Any] | None = None
 
     @property
     def images(self) -> tuple[Image, ...]:
@@ -91,6 +94,8 @@ def artifact_bytes(entries: Mapping[str, CompiledEntry], *, producer: str) -> by
     for name, entry in entries.items():
         for stage, text in entry.ir.items():
             members[f"ir/{name}/{stage}.gwir"] = text.encode()
+    for name, record in _provenance(entries, targets).items():
+        members[f"ir/{name}/provenance.json"] = canonical_json(record)
     manifest = {
         "format": FORMAT,
         "schema": SCHEMA,
@@ -101,6 +106,7 @@ def artifact_bytes(entries: Mapping[str, CompiledEntry], *, producer: str) -> by
                 "signature": e.signature.to_json(),
                 "memory": e.signature.arena_text,
                 "ir": list(e.ir),
+                **({} if e.provenance is None else {"provenance": e.provenance["version"]}),
             }
             for name, e in entries.items()
         },
@@ -157,10 +163,20 @@ def _targets(entries: Mapping[str, CompiledEntry]) -> tuple[dict[str, Any], dict
     members: dict[str, bytes] = {}
     for i, image in enumerate(next(iter(entries.values())).images):
         code, offsets = _join({name: (e.images[i], e.symbol) for name, e in sorted(entries.items())})
-        name = _unused(_target_name(image.triple), records)
+        name = _unused(target_name(image.triple), records)
         records[name] = {"triple": image.triple, "features": sorted(image.features), "entries": offsets}
         members[f"code/{name}.bin"] = code
     return records, members
+
+
+def _provenance(entries: Mapping[str, CompiledEntry], targets: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The records of the entries that have one, with the places of their kernels in the code of each target."""
+    records = {name: dict(e.provenance) for name, e in entries.items() if e.provenance is not None}
+    for name in records:
+        for image, (target, made) in zip(entries[name].images, targets.items(), strict=True):
+            base = made["entries"][name] - image.entries[entries[name].symbol]
+            records[name] = with_code(records[name], image, target, base)
+    return relative_files(records)
 
 
 def _join(images: Mapping[str, tuple[Image, str]]) -> tuple[bytes, dict[str, int]]:
@@ -178,12 +194,6 @@ def _join(images: Mapping[str, tuple[Image, str]]) -> tuple[bytes, dict[str, int
         if WORKER in image.entries:
             offsets.setdefault(WORKER, base + image.entries[WORKER])
     return bytes(code), offsets
-
-
-def _target_name(triple: str) -> str:
-    """``x86_64-linux`` for ``x86_64-unknown-linux-gnu``."""
-    parts = triple.split("-")
-    return f"{parts[0]}-{parts[2]}" if len(parts) > 2 else triple
 
 
 def _unused(name: str, taken: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The command line: ``graphwright demo | ir | run | inspect | cache | doctor``.
+"""The command line: ``graphwright demo | ir | run | opt | inspect | explain | cache | doctor``.
 
 What the user got wrong is told in one line on standard error, with exit code 2. Each command imports what it
 needs when it runs: ``run`` and ``inspect`` work where only the runtime is installed.
@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
         description="A symbolic graph compiler for deep learning: define, differentiate, compile, ship.",
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (_add_demo, _add_ir, _add_run, _add_inspect, _add_cache, _add_doctor):
+    for add in (_add_demo, _add_ir, _add_run, _add_opt, _add_inspect, _add_explain, _add_cache, _add_doctor):
         add(commands)
     return parser
 
@@ -101,16 +101,46 @@ def _add_ir(commands: Any) -> None:
 
 def _add_run(commands: Any) -> None:
     p = _command(
-        commands, "run", _run, "call an entry point of an artifact",
-        "Without --output, the results are printed.",
+        commands, "run", _run, "call an entry point of an artifact, or run a graph's text",
+        "Without --output, the results are printed. A text is run by the interpreter and compiled, and the results "
+        "compared; inputs that are not given are random.",
     )
-    p.add_argument("model", metavar="MODEL.gwa")
-    p.add_argument("entry", metavar="ENTRY")
+    p.add_argument("model", metavar="MODEL.gwa|FILE.gwir")
+    p.add_argument("entry", metavar="ENTRY", nargs="?", help="of an artifact")
     p.add_argument(
         "--input", metavar="NAME=FILE.npy", action="append", default=[],
         help="an argument: an array's file, or a number; once for each input",
     )
     p.add_argument("--output", metavar="FILE", help=".npy for one result, .npz for several")
+    p.add_argument("--dims", metavar="N=5,M=3", type=_sizes, default={}, help="of a text: sizes of symbolic dimensions")
+    p.add_argument("--seed", metavar="N", type=int, default=0, help="of a text: for random inputs (default: 0)")
+
+
+def _add_opt(commands: Any) -> None:
+    p = _command(
+        commands, "opt", _opt, "run passes over the text of a graph, program or kernel",
+        "What comes out is printed; --list-passes shows what there is.",
+    )
+    p.add_argument("file", metavar="FILE.gwir", nargs="?", default="-", help="default: standard input")
+    p.add_argument("--passes", metavar="NAME,NAME", default="", help="in order; optimize and lower stand for several")
+    p.add_argument("--print-after", metavar="all|NAME", help="print the IR after each pass, or after one")
+    p.add_argument("--verify-each", action="store_true", help="check the IR after each pass")
+    p.add_argument("--time-passes", action="store_true", help="times and rules that fired, on standard error")
+    p.add_argument("--split", action="store_true", help="several texts, with lines // ----- between them")
+    p.add_argument("--host", action="store_true", help="schedule for this machine, not for a fixed one")
+    p.add_argument("--list-passes", action="store_true", help="show the passes")
+
+
+def _add_explain(commands: Any) -> None:
+    p = _command(
+        commands, "explain", _explain, "show which kernel of an artifact computes what of which source line",
+        "Without --kernel and --line, all kernels.",
+    )
+    p.add_argument("model", metavar="MODEL.gwa")
+    p.add_argument("--entry", metavar="ENTRY", help="only this entry point (default: all)")
+    which = p.add_mutually_exclusive_group()
+    which.add_argument("--kernel", metavar="NAME", help="one kernel: its code, loops, ops and source lines")
+    which.add_argument("--line", metavar="FILE.py:LINE", help="what became of a source line")
 
 
 def _add_inspect(commands: Any) -> None:
@@ -132,6 +162,14 @@ def _positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not positive")
     return value
+
+
+def _sizes(text: str) -> dict[str, int]:
+    """``{"N": 5}`` for ``N=5``."""
+    try:
+        return {name.strip(): int(size) for name, size in (part.split("=") for part in text.split(","))}
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: write N=5, or N=5,M=3") from None
 
 
 # --- demo, cache, doctor -------------------------------------------------------------------------
@@ -265,9 +303,14 @@ def _where(error: Exception, script: str) -> str:
 
 
 def _run(args: argparse.Namespace) -> None:
+    if not _is_artifact(args.model):
+        _run_text(args)
+        return
     from ..runtime.artifact import load
 
     model = load(args.model)
+    if args.entry is None:
+        raise UsageError(f"which entry point of {args.model}? It has {', '.join(model.entries)}")
     if args.entry not in model.entries:
         raise UsageError(f"{args.model} has no entry point {args.entry!r}; it has {', '.join(model.entries)}")
     results = _named(model.entries[args.entry](**dict(map(_input, args.input))))
@@ -276,6 +319,18 @@ def _run(args: argparse.Namespace) -> None:
         return
     for name, array in results.items():
         print(f"{name}: {array.dtype}{list(array.shape)}\n{array}")
+
+
+def _run_text(args: argparse.Namespace) -> None:
+    from .replay import replay
+
+    if args.entry is not None:
+        raise UsageError(f"{args.model} is no artifact: only artifacts have entry points")
+    with open(args.model, encoding="utf-8") as f:
+        text = f.read()
+    results = replay(text, dict(map(_input, args.input)), args.dims, args.seed)
+    if args.output:
+        _save(args.output, results)
 
 
 def _input(text: str) -> tuple[str, Any]:
@@ -319,6 +374,27 @@ def _save(path: str, results: Mapping[str, Any]) -> None:
         raise UsageError(f"there are {len(results)} results ({', '.join(results)}); write them to a .npz file")
     else:
         raise UsageError(f"--output {path}: the name must end in .npy or .npz")
+
+
+# --- opt, explain --------------------------------------------------------------------------------
+
+
+def _opt(args: argparse.Namespace) -> None:
+    from .opt import list_passes, transform
+
+    if args.list_passes:
+        list_passes()
+        return
+    transform(
+        args.file, args.passes, print_after=args.print_after, verify_each=args.verify_each,
+        time_passes=args.time_passes, split=args.split, host=args.host,
+    )
+
+
+def _explain(args: argparse.Namespace) -> None:
+    from .explain import explain
+
+    print("\n".join(explain(args.model, args.entry, args.kernel, args.line)))
 
 
 # --- inspect -------------------------------------------------------------------------------------

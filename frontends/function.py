@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import DimensionError, GraphError, GraphwrightError, UpdateError
 from ..ir.broadcasting import same_type
@@ -17,6 +17,10 @@ from .interpreted import Interpreted
 from .shapes import check_name, fail
 from .source import located
 from .tensor import Tensor, Variable, cell_of, to_value
+
+if TYPE_CHECKING:
+    from .debug import Watched
+    from .profile import Profile
 
 __all__ = ["Function", "evaluate", "export", "function", "grad"]
 
@@ -45,6 +49,7 @@ class Function:
         self.inputs = tuple(v.attrs["name"] for v in graph.inputs)
         self.graph, self.cells, self.compiled = graph, tuple(cells), compiled
         self._execute = compiled.executable
+        self._watched: Mapping[str, Watched] = {}
         for observe in observers:
             observe(self)
 
@@ -69,6 +74,50 @@ class Function:
         text: str = self.compiled.ir(stage)
         return text
 
+    def passes(self) -> Any:
+        """What each pass did: a list of `passes.manager.PassReport` (time, nodes before and after, rules that
+        fired) that prints as a table. The passes run again for it, once."""
+        return self._lowered("passes").recording.reports
+
+    def diff(self, name: str) -> str:
+        """What one pass changed, as a unified diff: ``fn.diff("fuse")``. The passes run again for it, once."""
+        text: str = self._lowered("diff").recording.diff(name)
+        return text
+
+    def provenance(self) -> dict[str, Any]:
+        """Which machine kernel computes which op of which source line, as a record for JSON (docs/provenance.md)."""
+        self._lowered("provenance")
+        record: dict[str, Any] = self.compiled.provenance()
+        return record
+
+    def _lowered(self, what: str) -> Any:
+        if isinstance(self.compiled, Interpreted):
+            fail(what, GraphError, f"function {self.name!r} is interpreted: no pass changed it, it has no kernel")
+        return self.compiled.lowered
+
+    @property
+    def watched(self) -> Mapping[str, Watched]:
+        """The values that are watched, by name (see `gw.watch`).
+
+        Raises
+        ------
+        GraphError
+            If the function was compiled without ``watch=``.
+        """
+        if not self._watched:
+            raise GraphError(f"function {self.name!r} watches nothing; compile it with gw.function(..., watch=True)")
+        return self._watched
+
+    def profile(self, *args: Any, repeat: int = 20, **kwargs: Any) -> Profile:
+        """Time, flops and bytes of each kernel and source line, over some calls with these arguments.
+
+        The calls work on copies of the variables, so nothing is updated. To measure the calls of a
+        program as it runs, use `gw.profile`.
+        """
+        from .profile import profile_call
+
+        return profile_call(self, args, kwargs, repeat)
+
     def memory(self, **dims: int) -> Any:
         """Peak bytes of scratch memory for given symbolic dimensions; without any, the formula."""
         return self._execute.memory(**dims)
@@ -86,6 +135,8 @@ def function(
     givens: Pairs = None,
     name: str | None = None,
     target: str = "cpu",
+    debug: str | None = None,
+    watch: bool | str | Mapping[str, Tensor] = False,
     **options: Any,
 ) -> Function:
     """Compile a function of arrays from tensors.
@@ -100,6 +151,11 @@ def function(
     name : shown in IR text and messages.
     target : ``"cpu"``; ``"cuda"``, a GPU by way of numba.cuda (the extra ``[cuda]``), which keeps the variables
         in its memory between calls; or ``"interpreter"``, which runs the reference semantics in NumPy.
+    debug : ``"nan"`` stops at the first op that makes a NaN or an infinity; ``"check"`` compares every kernel
+        with the interpreter; ``"bounds"`` guards every load and store of generated code. A call that is
+        stopped updates nothing. All three are slow; for the CPU.
+    watch : True to record the tensors named with `gw.watch` in ``fn.watched`` at each call, ``"print"`` to print
+        them too, or a dict from names to tensors.
     options : passed on to the compiler (`compiler.driver.compile_graph`).
 
     Raises
@@ -116,9 +172,34 @@ def function(
     arguments = _inputs(inputs)
     leaves, structure = _outputs(outputs)
     changes = _updates(updates)
-    roots = _substitute([*leaves, *(new for _, new in changes)], _givens(givens))
+    watched = _watched(watch, [*leaves, *(new for _, new in changes)])
+    roots = _substitute([*leaves, *watched.values(), *(new for _, new in changes)], _givens(givens))
     graph, cells = _build(name, arguments, roots, [target for target, _ in changes])
-    return Function(graph, cells, _compile(graph, cells, structure, target, options))
+    if debug is not None:
+        options["debug"] = debug
+    if not watched:
+        return Function(graph, cells, _compile(graph, cells, structure, target, options))
+    flat = ["list", *["*"] * len(graph.outputs)]
+    compiled = Function(graph, cells, _compile(graph, cells, flat, target, options))
+    return _watching(compiled, structure, list(watched), watch == "print")
+
+
+def _watched(watch: object, roots: Sequence[Value]) -> dict[str, Value]:
+    """The values that are to be watched, by name."""
+    if watch is False or watch is None:
+        return {}
+    from .debug import watched_values
+
+    return watched_values(watch, roots)
+
+
+def _watching(compiled: Function, structure: Any, names: Sequence[str], printing: bool) -> Function:
+    """The function whose last outputs are kept to be looked at, instead of returned."""
+    from .debug import WatchedExecutable
+
+    compiled._execute = WatchedExecutable(compiled._execute, structure, names, printing)
+    compiled._watched = compiled._execute.watched
+    return compiled
 
 
 def _compile(graph: Graph, cells: Sequence[Cell], structure: Any, target: str, options: dict[str, Any]) -> Any:
@@ -128,6 +209,8 @@ def _compile(graph: Graph, cells: Sequence[Cell], structure: Any, target: str, o
         return Interpreted(graph, cells, structure)
     if target not in TARGETS:
         fail("function", GraphError, f"target must be {' or '.join(map(repr, TARGETS))}, got {target!r}")
+    if "debug" in options:
+        return _debugged(graph, cells, structure, target, **options)
     from ..compiler.driver import compile_graph
 
     if target == "cuda":
@@ -135,6 +218,15 @@ def _compile(graph: Graph, cells: Sequence[Cell], structure: Any, target: str, o
 
         options = {"target": CudaTarget(), **options}
     return compile_graph(graph, cells, structure=structure, **options)
+
+
+def _debugged(graph: Graph, cells: Sequence[Cell], structure: Any, target: str, debug: str, **options: Any) -> Any:
+    if target != "cpu" or options:
+        problem = f"debug={debug!r} is for the target 'cpu'" if target != "cpu" else f"debug takes no {sorted(options)[0]!r}"
+        fail("function", GraphError, problem)
+    from ..compiler.debug import debug_graph
+
+    return debug_graph(graph, cells, structure, debug)
 
 
 # --- what users pass -----------------------------------------------------------------------------
@@ -402,6 +494,8 @@ def export(path: str | os.PathLike[str], functions: Mapping[str, Function], **op
         check_name(name, "export")
         if not isinstance(compiled, Function) or isinstance(compiled.compiled, Interpreted):
             fail("export", GraphError, f"entry {name!r} is not a compiled function", advice="make it with gw.function")
+        if compiled._watched:
+            fail("export", GraphError, f"entry {name!r} watches values", advice="compile it without watch=")
         _check_variables(compiled)
     write_artifact(path, {name: f.compiled.entry() for name, f in functions.items()}, **options)
 

@@ -32,7 +32,7 @@ class Interpreted:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Interpret the graph; see `frontends.function.Function.__call__`."""
-        arrays = [self._argument(k, x) for k, x in enumerate(self._arranged(args, kwargs))]
+        arrays = self.arguments(args, kwargs)
         with ExitStack() as locks:
             for cell in sorted(set(self.cells), key=id):
                 locks.enter_context(cell.lock)
@@ -51,6 +51,10 @@ class Interpreted:
     def memory(self, **dims: int) -> int:
         """Not planned: the interpreter allocates as it goes."""
         raise GraphError("the interpreter does not plan memory; compile for the target 'cpu'")
+
+    def arguments(self, args: Sequence[Any], kwargs: dict[str, Any]) -> list[np.ndarray[Any, Any]]:
+        """The arguments of a call as arrays, in the order of the inputs."""
+        return [self._argument(k, x) for k, x in enumerate(self._arranged(args, kwargs))]
 
     def _arranged(self, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Any]:
         """Arguments in the order of the inputs."""

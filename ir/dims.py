@@ -74,7 +74,11 @@ Monomial = tuple[tuple[Atom, int], ...]  # sorted (atom, power) pairs; () is the
 
 def _parenthesized(dim: Dim) -> str:
     text = str(dim)
-    return text if isinstance(dim, int) or len(dim.terms) == 1 and " " not in text else f"({text})"
+    if isinstance(dim, int) or len(dim.terms) > 1:
+        return text if isinstance(dim, int) else f"({text})"
+    (monomial, c), = dim.terms
+    alone = c == 1 and len(monomial) == 1 and monomial[0][1] == 1  # an operation has its own parentheses
+    return text if alone or " " not in text else f"({text})"
 
 
 class Poly:

@@ -21,9 +21,9 @@ from .print_loops import kernel_lines
 from .program import Call, Program, Slot
 from .types import TensorType, Type
 
-__all__ = ["dense_text", "literal_dtype", "print_graph", "print_kernel", "print_program"]
+__all__ = ["LOC_COLUMN", "dense_text", "literal_dtype", "print_graph", "print_kernel", "print_program", "value_parts"]
 
-_LOC_COLUMN = 60
+LOC_COLUMN = 60
 _LOC = re.compile(r' +loc\("(?:[^"\\]|\\.)*":\d+[ \w]*\)$')
 _LISTED = 32  # larger arrays are written in base64
 
@@ -113,6 +113,25 @@ def _names(graph: Graph, order: Sequence[Value]) -> dict[Value, str]:
     return names
 
 
+def value_parts(graph: Graph) -> dict[Value, tuple[str, tuple[Value | str, ...], str]]:
+    """What `print_graph` writes of each value: its name, its operands (literals as text), its attributes.
+
+    Values of which only literals are seen are absent.
+    """
+    order = list(graph)
+    names = _names(graph, order)
+    return {v: (names[v], tuple(_operands(v)), _head(v)) for v in order if v in names}
+
+
+def _operands(value: Value) -> Iterator[Value | str]:
+    for k, v in enumerate(value.operands):
+        yield number_text(v.attrs["value"], v.tensor.dtype) if _is_inline(value, k) else v
+
+
+def _head(value: Value) -> str:
+    return dense_text(value.attrs["value"].array) if value.op.name == "constant" else _attrs_text(value).strip()
+
+
 def _body(graph: Graph, indent: str) -> Iterator[str]:
     order = list(graph)
     names = _names(graph, order)
@@ -143,7 +162,7 @@ def _value_lines(value: Value, names: Mapping[Value, str], indent: str) -> Itera
         yield from _body(region, indent + "  ")
         head = f"{indent}}}"
     line = f"{head} : {value.type}"
-    yield line if value.loc is None else f"{line:<{_LOC_COLUMN}}  {_loc_text(value.loc)}"
+    yield line if value.loc is None else f"{line:<{LOC_COLUMN}}  {_loc_text(value.loc)}"
 
 
 def _loc_text(loc: Loc) -> str:
@@ -247,7 +266,7 @@ def _program_lines(program: Program) -> Iterator[str]:
     for step in program.steps:
         line = "  " + _call_text(step)
         locs = " ".join(map(_loc_text, step.locs))
-        yield f"{line:<{_LOC_COLUMN}}  {locs}" if locs else line
+        yield f"{line:<{LOC_COLUMN}}  {locs}" if locs else line
     yield "}"
 
 

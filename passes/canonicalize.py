@@ -15,7 +15,7 @@ from itertools import pairwise
 
 from ..ir.broadcasting import broadcast_to, full
 from ..ir.dims import Dim, at_most, equal, product
-from ..ir.graph import Graph, Value, make, users
+from ..ir.graph import Graph, Value, make, source_location, users
 from ..ir.op import Op
 from ..ir.ops import OPS
 from ..ir.types import Shape
@@ -432,7 +432,7 @@ def _swapped_dot(dot: Value, perm: Axes) -> Value | None:
     swapped = (*range(shared), *range(shared + left, dot.tensor.rank), *range(shared, shared + left))
     if perm != swapped:
         return None
-    return make(dot.op, (b, a), {"contract": contract[::-1], "batch": batch[::-1]})
+    return make(dot.op, (b, a), {"contract": contract[::-1], "batch": batch[::-1]}, loc=dot.locs)
 
 
 # --- moves that pay only if the operand has no other reader ----------------------------------------
@@ -454,7 +454,8 @@ def hoist_reshapes(graph: Graph) -> Graph:
             shapes.update(dict.fromkeys(cone, value.tensor.shape))
     new: dict[Value, Value] = {}
     for value in order:
-        new[value] = _hoisted(value, shapes, new, alone)
+        with source_location(value.locs):
+            new[value] = _hoisted(value, shapes, new, alone)
     return graph.with_roots([new[v] for v in graph.roots])
 
 

@@ -41,7 +41,8 @@ from ..ir.ops import OPS
 from ..ir.types import TensorType
 
 __all__ = [
-    "RewriteStats", "Row", "Rule", "RuleSet", "counting", "rewrite", "rewrite_values", "rules",
+    "FiringLimit", "RewriteStats", "Row", "Rule", "RuleSet", "counting", "limited", "rewrite", "rewrite_values",
+    "rules",
 ]
 
 Bindings = dict[str, Any]
@@ -428,6 +429,44 @@ def counting(stats: RewriteStats) -> Iterator[RewriteStats]:
         _counting.reset(token)
 
 
+@dataclass
+class FiringLimit:
+    """Lets the first `most` firings of rules happen, and no more: so a wrong one is found by bisection.
+
+    Attributes
+    ----------
+    most : how many; None for all.
+    fired : how many happened.
+    last : the last of them: the rule's name, the value it replaced, and the replacement.
+    """
+
+    most: int | None = None
+    fired: int = 0
+    last: tuple[str, Value, Value] | None = None
+
+    def allows(self, rule: str, old: Value, new: Value) -> bool:
+        """Whether one more may happen; if so, it is noted."""
+        if self.most is not None and self.fired >= self.most:
+            return False
+        self.fired += 1
+        self.last = rule, old, new
+        return True
+
+
+_limit: ContextVar[FiringLimit | None] = ContextVar("graphwright_firing_limit", default=None)
+
+
+@contextmanager
+def limited(most: int | None = None) -> Iterator[FiringLimit]:
+    """Let at most so many rules fire in this context, in all."""
+    limit = FiringLimit(most)
+    token = _limit.set(limit)
+    try:
+        yield limit
+    finally:
+        _limit.reset(token)
+
+
 # --- the driver ----------------------------------------------------------------------------------
 
 
@@ -444,6 +483,7 @@ class _Driver:
 
     def __init__(self, ruleset: RuleSet, keep: Iterable[Value], stats: RewriteStats | None) -> None:
         self.ruleset, self.stats = ruleset, stats if stats is not None else _counting.get()
+        self.limit = _limit.get()
         self.final: dict[Value, Value] = {v: v for v in keep}
         self.active: dict[Value, _Step | None] = {}  # on the stack, waiting for operands or for a step
         self.regions: dict[int, Graph] = {}
@@ -500,6 +540,8 @@ class _Driver:
                 for rule in found:
                     new = rule.apply(value)
                     if new is not None and new is not value:
+                        if self.limit is not None and not self.limit.allows(rule.name, value, new):
+                            return None
                         self._check(rule, value, new)
                         return _Step(rule.name, new)
         return None

@@ -298,7 +298,7 @@ def _accumulator(c: Contraction, tile: Tile) -> Buffer:
 
 def _inside(c: Contraction, order: _Order, edge: bool) -> Expr | None:
     """Whether a tile's column exists, if that is in question."""
-    return _below(order.start[c.column] + symbol("j"), c.extent(c.column)) if edge else None
+    return _below(order.start[c.column] + symbol("tn"), c.extent(c.column)) if edge else None
 
 
 def _size(extent: Dim) -> float:
@@ -321,19 +321,19 @@ def _pack(c: Contraction, tile: Tile, lanes: int, order: _Order) -> tuple[list[S
     panels = ceildiv(n, tile.columns)
     shape = (*(e for _, e in batch), panels, count, tile.columns)
     panel = Buffer("panel", c.total.dtype, shape)
-    at, column = symbol("pj"), symbol("pc")
+    at, column = symbol("pn"), symbol("panel_at")
     index = column * tile.columns + at
     guard = None if _divides(tile.columns, n) else _below(index, n)
     value = replace(c.b, {c.column: index}, guard=guard)
     if guard is not None and not isinstance(c.b, Load):
         value = apply("select", guard, value, const(0, value.dtype))
     where = (*(Index(symbol(v)) for v, _ in batch), Index(column), Index(k), Index(at))
-    body: tuple[Stmt, ...] = (For("pj", tile.columns, (Store(panel, where, value),), "vector", lanes),)
+    body: tuple[Stmt, ...] = (For("pn", tile.columns, (Store(panel, where, value),), "vector", lanes),)
     if _strides(c.b, c.column) != {1}:  # a transposition: read along k instead
-        body = (For("pj", tile.columns, (Store(panel, where, value),), "unroll"),)
+        body = (For("pn", tile.columns, (Store(panel, where, value),), "unroll"),)
     for var, extent in reversed(c.axes):
         body = (For(var, extent, body),)
-    body = (For("pc", panels, body, "parallel" if not batch else "serial"),)
+    body = (For("panel_at", panels, body, "parallel" if not batch else "serial"),)
     for level, (var, extent) in reversed(list(enumerate(batch))):
         body = (For(var, extent, body, "parallel" if level == 0 else "serial"),)
     start = order.start[c.column]
@@ -352,40 +352,40 @@ def _column_sums(
     """The tile's sums, in registers."""
     dtype, acc = c.total.dtype, _accumulator(c, tile)
     line = Buffer("line", dtype, (tile.columns,))
-    u, j = symbol("u"), symbol("j")
+    u, j = symbol("tm"), symbol("tn")
 
     def across(*body: Stmt) -> For:
-        return For("j", tile.columns, body, "vector", lanes)
+        return For("tn", tile.columns, body, "vector", lanes)
 
     b_value = replace(b(Index(j)), {c.column: order.start[c.column] + j}, guard=inside)
     a_value = replace(c.a, _row_values(c, order, u, order.ragged))
-    product_ = apply("mul", Temp("a", dtype), Load(line, (Index(j),)))
+    product_ = apply("mul", Temp("left", dtype), Load(line, (Index(j),)))
     update: list[Stmt] = [
         across(Store(line, (Index(j),), b_value)),
-        For("u", tile.rows, (Let("a", a_value), across(Store(acc, (Index(u), Index(j)), product_, "add"))), "unroll"),
+        For("tm", tile.rows, (Let("left", a_value), across(Store(acc, (Index(u), Index(j)), product_, "add"))), "unroll"),
     ]
     return [
         Alloc(line, "register"),
-        For("u", tile.rows, (across(Store(acc, (Index(u), Index(j)), const(0, dtype))),), "unroll"),
+        For("tm", tile.rows, (across(Store(acc, (Index(u), Index(j)), const(0, dtype))),), "unroll"),
         *_k_loops(c, update),
     ]
 
 
 def _column_results(c: Contraction, tile: Tile, lanes: int, order: _Order, edge: bool) -> list[Stmt]:
     """The epilogue for the tile's elements that exist; a long one in a loop, from memory."""
-    acc, u, j = _accumulator(c, tile), symbol("u"), symbol("j")
+    acc, u, j = _accumulator(c, tile), symbol("tm"), symbol("tn")
     values = {c.column: order.start[c.column] + j}
 
     def finish(total: Buffer, kind: str) -> For:
         results = _epilogue(c, order, Load(total, (Index(u), Index(j))), values, _inside(c, order, edge))
-        row = _rows_inside(c, order, u, [For("j", tile.columns, tuple(results), "vector", lanes)])
-        return For("u", tile.rows, tuple(row), kind)
+        row = _rows_inside(c, order, u, [For("tn", tile.columns, tuple(results), "vector", lanes)])
+        return For("tm", tile.rows, tuple(row), kind)
 
     if not _is_long(c):
         return [finish(acc, "unroll")]
     tile_memory = Buffer("sums", acc.dtype, acc.shape)
     copy = Store(tile_memory, (Index(u), Index(j)), Load(acc, (Index(u), Index(j))))
-    spill = For("u", tile.rows, (For("j", tile.columns, (copy,), "vector", lanes),), "unroll")
+    spill = For("tm", tile.rows, (For("tn", tile.columns, (copy,), "vector", lanes),), "unroll")
     return [Alloc(tile_memory, "local"), spill, finish(tile_memory, "serial")]
 
 
@@ -421,7 +421,7 @@ def _rows_inside(c: Contraction, order: _Order, u: Dim, body: list[Stmt]) -> lis
 
 def _epilogue(c: Contraction, order: _Order, total: Expr, values: dict[str, Dim], inside: Expr | None) -> list[Stmt]:
     """The statements after the sum, for one element of the tile."""
-    values = {**values, **_row_values(c, order, symbol("u"), clamp=False)}
+    values = {**values, **_row_values(c, order, symbol("tm"), clamp=False)}
     temps: dict[str, Expr] = {c.total.name: total}
     out: list[Stmt] = []
     for s in c.epilogue:
@@ -451,13 +451,13 @@ def _lane_tile(c: Contraction, tile: Tile, lanes: int, order: _Order, lane_axis:
     dtype: DType = c.total.dtype
     acc = Buffer("acc", dtype, (tile.rows, tile.columns, lanes))
     lines = [Buffer("left", dtype, (tile.rows, lanes)), Buffer("right", dtype, (tile.columns, lanes))]
-    u, w, q = symbol("u"), symbol("w"), symbol("q")
+    u, w, q = symbol("tm"), symbol("tn"), symbol("lane")
     n, extent = c.extent(c.column), c.extent(lane_axis)
     column = order.start[c.column] + w
     clamped = column if _divides(tile.columns, n) else dim_min(column, n - 1)
 
     def across(*body: Stmt) -> For:
-        return For("q", lanes, body, "vector", lanes)
+        return For("lane", lanes, body, "vector", lanes)
 
     def step(at: Dim, guard: Expr | None) -> list[Stmt]:
         left = replace(c.a, {lane_axis: at, **_row_values(c, order, u, order.ragged)}, guard=guard)
@@ -465,12 +465,12 @@ def _lane_tile(c: Contraction, tile: Tile, lanes: int, order: _Order, lane_axis:
         product_ = apply("mul", Load(lines[0], (Index(u), Index(q))), Load(lines[1], (Index(w), Index(q))))
         update = across(Store(acc, (Index(u), Index(w), Index(q)), product_, "add"))
         return [
-            For("u", tile.rows, (across(Store(lines[0], (Index(u), Index(q)), left)),), "unroll"),
-            For("w", tile.columns, (across(Store(lines[1], (Index(w), Index(q)), right)),), "unroll"),
-            For("u", tile.rows, (For("w", tile.columns, (update,), "unroll"),), "unroll"),
+            For("tm", tile.rows, (across(Store(lines[0], (Index(u), Index(q)), left)),), "unroll"),
+            For("tn", tile.columns, (across(Store(lines[1], (Index(w), Index(q)), right)),), "unroll"),
+            For("tm", tile.rows, (For("tn", tile.columns, (update,), "unroll"),), "unroll"),
         ]
 
-    inner: list[Stmt] = [For("kc", floordiv(extent, lanes), tuple(step(symbol("kc") * lanes + q, None)))]
+    inner: list[Stmt] = [For("chunk", floordiv(extent, lanes), tuple(step(symbol("chunk") * lanes + q, None)))]
     if not _divides(lanes, extent):
         at = floordiv(extent, lanes) * lanes + q
         rest = step(at, _below(at, extent))
@@ -486,7 +486,7 @@ def _lane_tile(c: Contraction, tile: Tile, lanes: int, order: _Order, lane_axis:
     if _is_long(c):  # a loop, from memory
         sums = Buffer("sums", dtype, (tile.rows, tile.columns))
         keep = (*folds, Store(sums, (Index(u), Index(w)), total))
-        gather = [Alloc(sums, "local"), For("u", tile.rows, (For("w", tile.columns, keep, "unroll"),), "unroll")]
+        gather = [Alloc(sums, "local"), For("tm", tile.rows, (For("tn", tile.columns, keep, "unroll"),), "unroll")]
         folds, total, kind = [], Load(sums, (Index(u), Index(w))), "serial"
     finish: list[Stmt] = _epilogue(c, order, total, {c.column: column}, None)
     if not _divides(tile.columns, n):
@@ -495,9 +495,9 @@ def _lane_tile(c: Contraction, tile: Tile, lanes: int, order: _Order, lane_axis:
     return [
         Alloc(acc, "register"),
         *(Alloc(b, "register") for b in lines),
-        For("u", tile.rows, (For("w", tile.columns, (start,), "unroll"),), "unroll"),
+        For("tm", tile.rows, (For("tn", tile.columns, (start,), "unroll"),), "unroll"),
         *inner,
         *gather,
-        For("u", tile.rows, (For("w", tile.columns, tuple(finish), kind),), kind),
+        For("tm", tile.rows, (For("tn", tile.columns, tuple(finish), kind),), kind),
     ]
 

@@ -6,6 +6,7 @@ A ``.gwa`` file is a zip (`container`) with these members:
   and the entry points with their signatures;
 - ``code/<target>.bin``: the machine code of all entry points for one target;
 - ``ir/<entry>/<stage>.gwir``: the program's text at each stage, for people;
+- ``ir/<entry>/provenance.json``: which kernel computes what of which source line (`provenance`);
 - ``weights.safetensors``: the variables' values.
 """
 
@@ -123,6 +124,20 @@ class Model:
         """
         return self._texts[f"ir/{entry}/{stage}.gwir"].decode()
 
+    def provenance(self, entry: str) -> dict[str, Any]:
+        """The record of an entry point's kernels: their code, ops and source lines (`runtime.provenance`).
+
+        Raises
+        ------
+        KeyError
+            If the artifact has none.
+        ArtifactError
+            If it is damaged, or of another version.
+        """
+        from .provenance import parse
+
+        return parse(self._texts[f"ir/{entry}/provenance.json"])
+
     def __getattr__(self, name: str) -> Executable:
         entries = self.__dict__.get("entries", {})
         if name in entries:
@@ -232,8 +247,10 @@ def _check_members(manifest: Mapping[str, Any], members: Mapping[str, memoryview
         raise ArtifactError("the file has other members than the manifest lists")
     expected = {WEIGHTS, *(f"code/{target}.bin" for target in manifest["targets"])}
     for name, entry in manifest["entries"].items():
-        _fields(entry, {"signature", "memory", "ir"}, f"entry {name!r}")
+        recorded = isinstance(entry, dict) and type(entry.get("provenance")) is int
+        _fields(entry, {"signature", "memory", "ir", *(["provenance"] if recorded else [])}, f"entry {name!r}")
         expected |= {f"ir/{name}/{stage}.gwir" for stage in entry["ir"]}
+        expected |= {f"ir/{name}/provenance.json"} if recorded else set()
     if set(listed) != expected:
         raise ArtifactError("the file has members that belong to no entry point or target, or lacks some")
     for name, record in listed.items():

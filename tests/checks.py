@@ -206,7 +206,7 @@ class Evaluator:
         index = np.broadcast_arrays(inside, *map(self.value, e.indices))[1:]
         inside = np.broadcast_to(inside, index[0].shape) if index else inside
         for axis, (i, n) in enumerate(zip(index, array.shape)):
-            assert np.all((0 <= i) & (i < n) | ~inside), f"axis {axis} of {e.buffer} is read outside 0..{n}"
+            assert np.all((i >= 0) & (i < n) | ~inside), f"axis {axis} of {e.buffer} is read outside 0..{n}"
         if array.size == 0:
             return np.zeros(inside.shape, array.dtype)
         safe = tuple(np.where(inside, i, 0) for i in index)

@@ -12,7 +12,20 @@ from graphwright.ir.graph import Loc, source_location, topological
 from graphwright.ir.interpreter import interpret
 from graphwright.ir.op import OPS
 from graphwright.ir.ops.elementwise import (
-    cast, cos, eq, exp, floor, log, nextafter, reciprocal, relu, sin, sqrt, stop_gradient, tanh, where,
+    cast,
+    cos,
+    eq,
+    exp,
+    floor,
+    log,
+    nextafter,
+    reciprocal,
+    relu,
+    sin,
+    sqrt,
+    stop_gradient,
+    tanh,
+    where,
 )  # fmt: skip
 from graphwright.ir.ops.linalg import dot
 from graphwright.ir.ops.movement import broadcast, reshape

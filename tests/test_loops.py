@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from graphwright.errors import VerifyError
 from graphwright.ir.dims import symbol
 from graphwright.ir.dtypes import as_dtype, bool_, float32, float64, int8, int32, int64, uint8

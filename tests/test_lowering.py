@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -92,11 +93,16 @@ def _shape(buffer: object, sizes: dict[str, int]) -> list[int]:
     return [sizes.get(str(d), d) for d in buffer.shape]
 
 
+def without_locations(text: str) -> str:
+    """Equal values of other tests that are still alive lend theirs."""
+    return re.sub(r" +loc\(.*\)$", "", text, flags=re.MULTILINE)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_texts(name, golden):
     fused = optimized(name)
-    golden(FOLDER / f"{name}.optimized.txt", print_graph(fused))
-    golden(FOLDER / f"{name}.program.txt", print_program(kernels(fused, schedule=False)))
+    golden(FOLDER / f"{name}.optimized.txt", without_locations(print_graph(fused)))
+    golden(FOLDER / f"{name}.program.txt", without_locations(print_program(kernels(fused, schedule=False))))
     scheduled = kernels(fused, schedule=True).kernels
     golden(FOLDER / f"{name}.loops.txt", "\n".join(map(print_kernel, scheduled)))
 

@@ -60,6 +60,16 @@ class CudaLowered(Lowered):
     def code_stages(self) -> dict[str, Callable[[], str]]:
         return {"cuda": lambda: self.source.text, "ptx": lambda: "\n".join(self.ptx.values())}
 
+    def kernel_code(self) -> dict[str, dict[str, str]]:
+        threads = self.target.model.threads
+        code = {"cuda": {k.name: emit_program((k,), threads).text for k in self.program.kernels}}
+        try:
+            ptx = self.ptx
+        except CompileError:  # no compiler from CUDA to PTX is installed
+            return code
+        launches = self.source.launches
+        return {**code, "ptx": {name: "\n".join(ptx[n.function] for n in made) for name, made in launches.items()}}
+
 
 class CudaCompiled:
     """A function compiled for a GPU: what runs, and what it was made from."""

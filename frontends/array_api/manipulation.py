@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from ...errors import DTypeError, GraphError, ShapeError
@@ -245,7 +246,7 @@ def split(x: ArrayLike, sections: int | Sequence[int | Dim], axis: int = 0) -> t
     else:
         cuts = [0, *sections, size]
     before = (slice(None),) * axis
-    return tuple(x[(*before, slice(a, b))] for a, b in zip(cuts, cuts[1:]))
+    return tuple(x[(*before, slice(a, b))] for a, b in pairwise(cuts))
 
 
 @located
