@@ -136,6 +136,8 @@ class Watched:
     def __str__(self) -> str:
         return f"{self.name}: {self.last}" if self.history else f"{self.name}: no call yet"
 
+    __repr__ = __str__
+
     def bars(self, bins: int = 10, width: int = 40) -> str:
         """The histogram as text."""
         counts, edges = self.histogram(bins)

@@ -82,7 +82,7 @@ class _Partition:
 
     def _absorber(self, v: Value) -> Group | None:
         """The one group that all users of a value are in, if the value may be computed there."""
-        if v.op.kind in ("opaque", "region") or not self.users[v] or not self._only_read_in_groups(v):
+        if v.op.kind in ("opaque", "region") or _scatters(v) or not self.users[v] or not self._only_read_in_groups(v):
             return None
         groups = self._user_groups(v)
         if len(groups) != 1:
@@ -172,6 +172,11 @@ def _is_window(v: Value) -> bool:
     return v.op.name.startswith("window")
 
 
+def _scatters(v: Value) -> bool:
+    """Whether a contraction adds to its result bit by bit, so that it has neither prologue nor epilogue."""
+    return v.op.name == "conv_input_grad"
+
+
 _MOVES = {"broadcast", "transpose", "reshape", "slice", "reverse", "full", "iota"}
 
 
@@ -186,6 +191,8 @@ def _nearly_free(v: Value) -> bool:
 
 def _inlinable(v: Value, user: Value, g: Group) -> bool:
     """Whether a map may be computed inside `user` wherever that reads it."""
+    if _scatters(user):
+        return False
     if user.op.kind == "contract" or (user in g.prologue and g.anchor is not None):
         if v.op.name in _MOVES:
             return True

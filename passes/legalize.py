@@ -1,7 +1,8 @@
-"""Legalize convolutions: padding and dilation become a `pad` op, the input's gradient a convolution.
+"""Legalize convolutions: padding becomes an op of its own.
 
 What remains are convolutions without padding, whose inner loops need no guards: the schedule reads
-their input where it lies. The gradient by the input is the convolution of the padded, spread-out
+their input where it lies. The gradient by the input stays one op where the kernel moves step by step
+(`schedule_scatter`). With strides or groups it becomes the convolution of the padded, spread-out
 cotangent with the reversed kernel (Dumoulin and Visin, "A guide to convolution arithmetic for deep
 learning", 2016).
 """
@@ -52,10 +53,36 @@ def _padded_weight_grad(value: Value) -> Value | None:
     return OPS["conv_weight_grad"](inner, ct, **{**value.attrs, "padding": ((0, 0),) * len(padding)})
 
 
+WIDEST_SCATTER = 11
+"""Taps of a kernel row up to which their sums fit the registers of any target."""
+
+
+def _scatters(value: Value) -> bool:
+    """Whether a gradient by the input is scheduled as it stands, but for padding."""
+    taps = value.operands[1].tensor.shape[-1]
+    steps = all(s == 1 for s in value.attrs["stride"])
+    return steps and value.attrs["groups"] == 1 and isinstance(taps, int) and taps <= WIDEST_SCATTER
+
+
+@LEGALIZE.rule("conv_input_grad", "conv_input_grad(ct, w, padding=p) -> slice(conv_input_grad(ct, w))")
+def _padded_input_grad(value: Value) -> Value | None:
+    ct, w = value.operands
+    a = value.attrs
+    if not _scatters(value) or not _is_padded(a["padding"]):
+        return None
+    whole = tuple(n + low + high for n, (low, high) in zip(a["shape"], a["padding"], strict=True))
+    plain = ((0, 0),) * len(whole)
+    full = OPS["conv_input_grad"](ct, w, **{**a, "shape": whole, "padding": plain})
+    start = (0, 0, *(low for low, _ in a["padding"]))
+    return OPS["slice"](full, start=start, shape=value.tensor.shape, step=(1,) * len(start))
+
+
 @LEGALIZE.rule("conv_input_grad", "conv_input_grad(ct, w) -> conv(pad(ct), reversed w)")
 def _input_grad(value: Value) -> Value | None:
     ct, w = value.operands
     a = value.attrs
+    if _scatters(value):
+        return None
     kernel, size = w.tensor.shape[2:], ct.tensor.shape[2:]
     low: list[Dim] = []
     high: list[Dim] = []

@@ -1,8 +1,8 @@
 """Schedule a declarative kernel for a CPU: vector, parallel and register loops.
 
-Contractions go to `schedule_contraction`. All other kernels keep their loop order: adjacent loops
-over contiguous memory are merged, the innermost is vectorized, reductions become accumulators
-(`schedule_reduction`), and the outermost loops are given to threads.
+Contractions go to `schedule_contraction` and `schedule_scatter`. All other kernels keep their loop
+order: adjacent loops over contiguous memory are merged, the innermost is vectorized, reductions become
+accumulators (`schedule_reduction`), and the outermost loops are given to threads.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from ..ir.loops import (
 from .cpu_model import CpuModel
 from .schedule_contraction import schedule_contraction
 from .schedule_reduction import lower_reduction, vector_axis
+from .schedule_scatter import schedule_scatter
 
 __all__ = ["accesses", "merge_loops", "merge_parallel", "rename", "schedule_cpu", "vectorize"]
 
@@ -40,9 +41,9 @@ BLOCK = 8192
 
 def schedule_cpu(kernel: Kernel, cpu: CpuModel) -> Kernel:
     """The scheduled form of a declarative kernel, with the same meaning."""
-    contraction = schedule_contraction(kernel, cpu)
-    if contraction is not None:
-        return contraction
+    special = schedule_scatter(kernel, cpu) or schedule_contraction(kernel, cpu)
+    if special is not None:
+        return special
     body: list[Stmt] = []
     for s in kernel.body:
         body.extend(_nest(s, cpu) if isinstance(s, For) else _scalar(s, cpu))

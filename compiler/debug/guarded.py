@@ -106,9 +106,9 @@ def describe(value: Value, depth: int = 2) -> str:
         return str(value.attrs["name"])
     if value.op.name == "full":
         return str(value.attrs["value"])
+    if depth <= 1:
+        return f"{value.op.name}({'...' if value.operands else ''})"
     attrs = [f"{k}={v}" for k, v in value.attrs.items() if isinstance(v, (bool, int, float, tuple))]
-    operands = [describe(o, depth - 1) if depth > 1 else "..." for o in value.operands]
-    if depth <= 1 and len(operands) > 1:
-        operands = ["..."]
+    operands = [describe(o, depth - 1) for o in value.operands]
     return f"{value.op.name}({', '.join([*operands, *attrs])})"
 

@@ -11,6 +11,7 @@ from ...ir.dims import Dim
 from ...ir.dtypes import int64
 from ...ir.program import Call, Program
 from ..target import CpuTarget
+from .clock import read_clock
 from .codegen import attributes
 from .emit import emit_kernel
 from .function import FunctionText, ModuleText
@@ -20,18 +21,19 @@ from .pool import pool_ir
 __all__ = ["emit_program"]
 
 
-def emit_program(program: Program, target: CpuTarget) -> str:
+def emit_program(program: Program, target: CpuTarget, clock: str | None = None) -> str:
     """The text of the module.
 
     Its exported function is ``i32 @<name>(ptr buffers, ptr dims, ptr arena, ptr context)``: buffers are
-    the inputs, states and outputs; dims the values of the program's symbols; it returns 0.
+    the inputs, states and outputs; dims the values of the program's symbols; it returns 0. If the state
+    `clock` is given, it gets the dims, the time, and the time after each step (`clock.read_clock`).
     """
     module = ModuleText()
     for kernel in program.kernels:
         emit_kernel(kernel, module)
     for name, array in program.constants.items():
         module.functions.append(_constant(name, array))
-    module.functions.append(_entry(program, module))
+    module.functions.append(_entry(program, module, target, clock))
     return "\n".join([pool_ir(target.triple.split("-")[0]), module.text(), attributes(target)])
 
 
@@ -40,16 +42,27 @@ def _constant(name: str, array: np.ndarray[Any, Any]) -> str:
     return f'@{name} = private unnamed_addr constant [{array.nbytes} x i8] c"{data}", align 64'
 
 
-def _entry(program: Program, module: ModuleText) -> str:
+def _entry(program: Program, module: ModuleText, target: CpuTarget, clock: str | None) -> str:
     f = FunctionText(module)
     for k, name in enumerate(program.symbols):
         slot = f.assign(f"getelementptr inbounds i64, ptr %dims, i64 {k}")
         f.vars[name] = Val(f.assign(f"load i64, ptr {slot}, align 8"), int64)
     pointers = _pointers(program, f)
-    for step in program.steps:
+    if clock is not None:
+        for k, name in enumerate(program.symbols):
+            _record(str(f.vars[name]), pointers[clock], k, f)
+        _record(read_clock(f, target), pointers[clock], len(program.symbols), f)
+    for k, step in enumerate(program.steps, len(program.symbols) + 1):
         _call(step, pointers, f)
+        if clock is not None:
+            _record(read_clock(f, target), pointers[clock], k, f)
     f.emit("ret i32 0")
     return f.text(f"define i32 @{program.name}(ptr %buffers, ptr %dims, ptr %arena, ptr %context) #0")
+
+
+def _record(value: str, clock: str, k: int, f: FunctionText) -> None:
+    slot = f.assign(f"getelementptr inbounds i64, ptr {clock}, i64 {k}")
+    f.emit(f"store {value}, ptr {slot}, align 8")
 
 
 def _pointers(program: Program, f: FunctionText) -> dict[str, str]:
