@@ -88,11 +88,14 @@ def _expr(e: Expr, seen: set[int]) -> Work:
 
 
 def line_work(region: Graph) -> dict[Loc | None, Dim]:
-    """How the work of a kernel's ops divides over the user's lines; an op without any counts its elements."""
+    """How the work of a kernel's ops divides over the user's lines.
+
+    An op without any counts its elements; one without operands, which others are computed from, nothing.
+    """
     found: dict[Loc | None, Dim] = {}
     for v in region:
-        if v.op.kind != "leaf" and v.operands:
-            found[v.loc] = found.get(v.loc, 0) + _op_work(v)
+        if v.op.kind != "leaf":
+            found[v.loc] = found.get(v.loc, 0) + (_op_work(v) if v.operands else 0)
     return found
 
 

@@ -153,14 +153,18 @@ def changes(before: Step, after: Step) -> str:
 
 
 def _renumbered(before: str, after: str) -> str:
-    """A graph's text with the numbers that its values have in the text before, wherever a line stayed."""
+    """A graph's text with the numbers that its values have in the text before, wherever a line stayed.
+
+    Of lines that others replaced, the last value takes the last one's number: most often it is what stands for it.
+    """
     old, new = before.splitlines(), after.splitlines()
     old_scopes, new_scopes = _scopes(old), _scopes(new)
-    erased = [[_NUMBER.sub("%", _LOCATION.sub(" ", line)) for line in lines] for lines in (old, new)]
+    erased = tuple([_NUMBER.sub("%", _LOCATION.sub(" ", line)) for line in lines] for lines in (old, new))
     names: dict[int, dict[str, str]] = {}
     partner: dict[int, int] = {}
-    for i, j, size in difflib.SequenceMatcher(None, *erased).get_matching_blocks():
-        for a, b in zip(range(i, i + size), range(j, j + size)):
+    for tag, i, end, j, new_end in difflib.SequenceMatcher(None, erased[0], erased[1]).get_opcodes():
+        pairs = zip(range(i, end), range(j, new_end)) if tag == "equal" else _last(old, i, end, new, j, new_end)
+        for a, b in pairs:
             x, y = _DEFINITION.match(old[a]), _DEFINITION.match(new[b])
             if x and y and partner.setdefault(new_scopes[b], old_scopes[a]) == old_scopes[a]:
                 names.setdefault(new_scopes[b], {})[y[1]] = x[1]
@@ -174,6 +178,13 @@ def _renumbered(before: str, after: str) -> str:
             largest[partner[scope]] += 1
             names[scope][y[1]] = str(largest[partner[scope]])
     return "\n".join(_renamed(line, names.get(scope, {})) for scope, line in zip(new_scopes, new))
+
+
+def _last(old: list[str], i: int, end: int, new: list[str], j: int, new_end: int) -> list[tuple[int, int]]:
+    """The last definition among some lines, with that among those that replace them."""
+    a = [k for k in range(i, end) if _DEFINITION.match(old[k])]
+    b = [k for k in range(j, new_end) if _DEFINITION.match(new[k])]
+    return [(a[-1], b[-1])] if a and b else []
 
 
 def _renamed(line: str, names: dict[str, str]) -> str:

@@ -161,7 +161,7 @@ def target_name(triple: str) -> str:
 
 
 def relative_files(records: Mapping[str, Record]) -> dict[str, Record]:
-    """Records with paths below the folder that all files share: an artifact tells nothing of the machine it is made on."""
+    """Records with paths below the folder that all files share: nothing of the machine that made them."""
     files = {loc["file"] for r in records.values() for k in r["kernels"] for op in k["ops"] for loc in op["locations"]}
     paths = [f for f in files if os.path.isabs(f)]
     root = os.path.commonpath([os.path.dirname(f) for f in paths]) if paths else ""

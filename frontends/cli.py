@@ -1,4 +1,4 @@
-"""The command line: ``graphwright demo | ir | run | opt | inspect | explain | cache | doctor``.
+"""The command line: ``graphwright demo | ir | run | opt | inspect | explain | report | cache | doctor``.
 
 What the user got wrong is told in one line on standard error, with exit code 2. Each command imports what it
 needs when it runs: ``run`` and ``inspect`` work where only the runtime is installed.
@@ -62,7 +62,9 @@ def _parser() -> argparse.ArgumentParser:
         description="A symbolic graph compiler for deep learning: define, differentiate, compile, ship.",
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (_add_demo, _add_ir, _add_run, _add_opt, _add_inspect, _add_explain, _add_cache, _add_doctor):
+    for add in (
+        _add_demo, _add_ir, _add_run, _add_opt, _add_inspect, _add_explain, _add_report, _add_cache, _add_doctor,
+    ):
         add(commands)
     return parser
 
@@ -146,6 +148,21 @@ def _add_explain(commands: Any) -> None:
 def _add_inspect(commands: Any) -> None:
     p = _command(commands, "inspect", _inspect, "show what an artifact holds, without loading its code")
     p.add_argument("model", metavar="MODEL.gwa")
+
+
+def _add_report(commands: Any) -> None:
+    p = _command(
+        commands, "report", _report, "write an HTML page about a script's functions, or an artifact's",
+        "It shows the graph after each pass, the kernels with their code, and the memory. "
+        "A script is run, with the arguments that follow --.",
+    )
+    p.add_argument("source", metavar="SCRIPT_OR_GWA")
+    p.add_argument("-o", "--output", metavar="FILE.html", help="default: the function's name")
+    p.add_argument("--function", metavar="NAME", help="only this function (default: all, each in its own file)")
+    p.add_argument(
+        "--dim", metavar="N=64", action="append", default=[],
+        help="a symbolic dimension at which memory is shown first; once for each",
+    )
 
 
 def _add_cache(commands: Any) -> None:
@@ -297,6 +314,40 @@ def _where(error: Exception, script: str) -> str:
         return f"{error.filename}:{error.lineno}"
     lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == script]
     return f"{script}:{lines[-1]}" if lines else script
+
+
+# --- report --------------------------------------------------------------------------------------
+
+
+def _report(args: argparse.Namespace) -> None:
+    from .report import artifact_subject, subject_of, write_report
+
+    dims = dict(map(_dimension, args.dim))
+    if _is_artifact(args.source):
+        from ..runtime.artifact import read
+
+        manifest, members = read(args.source)
+        chosen = _chosen(manifest["entries"], args.function, args.source)
+        texts = {name: {s: f"ir/{name}/{s}.gwir" for s in manifest["entries"][name]["ir"]} for name in chosen}
+        stages = {name: {s: bytes(members[m]).decode() for s, m in of.items()} for name, of in texts.items()}
+        subjects = [artifact_subject(name, stages[name]) for name in chosen]
+    else:
+        functions = _functions_of(args.source, args.args)
+        subjects = [subject_of(functions[name]) for name in _chosen(functions, args.function, args.source)]
+    if args.output and len(subjects) > 1:
+        names = ", ".join(s.name for s in subjects)
+        raise UsageError(f"{args.source} has several functions ({names}): choose one with --function")
+    for subject in subjects:
+        path = args.output or f"{subject.name}.html"
+        write_report(path, subject, dims=dims)
+        print(f"{path}: {_size(os.path.getsize(path))}")
+
+
+def _dimension(text: str) -> tuple[str, int]:
+    name, _, value = text.partition("=")
+    if not name or not value.isdecimal():
+        raise UsageError(f"--dim {text}: write NAME=SIZE")
+    return name, int(value)
 
 
 # --- run -----------------------------------------------------------------------------------------

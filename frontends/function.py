@@ -122,6 +122,29 @@ class Function:
         """Peak bytes of scratch memory for given symbolic dimensions; without any, the formula."""
         return self._execute.memory(**dims)
 
+    def report(
+        self,
+        path: str | os.PathLike[str],
+        profile: Sequence[Mapping[str, Any]] | None = None,
+        dims: Mapping[str, int] | None = None,
+    ) -> None:
+        """Write an HTML page that shows the graph after each pass, the kernels with their code, and the memory.
+
+        Parameters
+        ----------
+        path : the file; it needs no other, and no network.
+        profile : measured rows ``{"kernel", "seconds", "calls", "flops", "bytes"}``; the first two are needed.
+        dims : values of symbolic dimensions at which memory is shown first (default: 64 each).
+
+        Raises
+        ------
+        GraphError
+            If the profile names an unknown kernel, or `dims` an unknown dimension.
+        """
+        from .report import subject_of, write_report
+
+        write_report(path, subject_of(self), profile, dims)
+
     def __repr__(self) -> str:
         signature = ", ".join(f"{v.attrs['name']}: {v.type}" for v in self.graph.inputs)
         return f"<Function {self.name}({signature}) -> ({', '.join(str(v.type) for v in self.graph.outputs)})>"
@@ -203,14 +226,14 @@ def _watching(compiled: Function, structure: Any, names: Sequence[str], printing
 
 
 def _compile(graph: Graph, cells: Sequence[Cell], structure: Any, target: str, options: dict[str, Any]) -> Any:
+    if "debug" in options:
+        return _debugged(graph, cells, structure, target, **options)
     if target == "interpreter":
         if options:
             fail("function", GraphError, f"the interpreter has no option {sorted(options)[0]!r}")
         return Interpreted(graph, cells, structure)
     if target not in TARGETS:
         fail("function", GraphError, f"target must be {' or '.join(map(repr, TARGETS))}, got {target!r}")
-    if "debug" in options:
-        return _debugged(graph, cells, structure, target, **options)
     from ..compiler.driver import compile_graph
 
     if target == "cuda":
@@ -221,9 +244,10 @@ def _compile(graph: Graph, cells: Sequence[Cell], structure: Any, target: str, o
 
 
 def _debugged(graph: Graph, cells: Sequence[Cell], structure: Any, target: str, debug: str, **options: Any) -> Any:
-    if target != "cpu" or options:
-        problem = f"debug={debug!r} is for the target 'cpu'" if target != "cpu" else f"debug takes no {sorted(options)[0]!r}"
-        fail("function", GraphError, problem)
+    if target != "cpu":
+        fail("function", GraphError, f"debug={debug!r} is for the target 'cpu', not {target!r}")
+    if options:
+        fail("function", GraphError, f"with debug={debug!r} there is no option {sorted(options)[0]!r}")
     from ..compiler.debug import debug_graph
 
     return debug_graph(graph, cells, structure, debug)

@@ -22,7 +22,7 @@ __all__ = ["TOLERANCE", "difference", "random_array", "replay"]
 Array = np.ndarray[Any, Any]
 
 TOLERANCE = {"float32": 1e-4, "float64": 1e-10}
-"""By how much compiled code may differ from the interpreter, relative to the largest element: sums have another order."""
+"""By how much compiled code may differ, relative to the largest element: its sums have another order."""
 
 DEFAULT_SIZE = 5
 

@@ -13,12 +13,31 @@ from dataclasses import replace as with_fields
 
 from ..ir.dims import Dim, product
 from ..ir.dtypes import bool_, int64
-from ..ir.loops import Alloc, Buffer, Const, Expr, For, If, Index, Kernel, Let, Load, Scalar, Stmt, Store, Temp, walk
+from ..ir.loops import (
+    Alloc,
+    Buffer,
+    Const,
+    Expr,
+    For,
+    If,
+    Index,
+    Kernel,
+    Let,
+    Load,
+    Scalar,
+    Stmt,
+    Store,
+    Temp,
+    walk,
+)  # fmt: skip
 from ..ir.scalars import apply, const
 
-__all__ = ["REPORT", "Access", "guard_bounds"]
+__all__ = ["LENGTH", "REPORT", "Access", "guard_bounds"]
 
-REPORT = Buffer("report", int64, (8,))
+LENGTH = 8
+"""Numbers in the report."""
+
+REPORT = Buffer("report", int64, (LENGTH,))
 """The output that is added."""
 
 
@@ -105,6 +124,6 @@ class _Guarding:
 
     def _report(self, number: int, indices: Sequence[Expr]) -> Stmt:
         first = apply("eq", Load(REPORT, (Index(0),)), const(0, int64))
-        shown = list(indices)[:7]
+        shown = list(indices)[: LENGTH - 1]
         stores = [Store(REPORT, (Index(k),), i) for k, i in enumerate(shown, 1)]
         return If(first, (*stores, Store(REPORT, (Index(0),), const(number, int64))))

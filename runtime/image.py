@@ -43,7 +43,7 @@ class Image:
         """As one string, for the cache."""
         head = {
             "entries": dict(self.entries), "triple": self.triple, "features": list(self.features),
-            "functions": {name: list(place) for name, place in self.functions.items()},
+            "functions": [[name, *place] for name, place in self.functions.items()],
         }
         text = json.dumps(head, sort_keys=True).encode()
         return _MAGIC + struct.pack("<I", len(text)) + text + self.code
@@ -61,7 +61,7 @@ class Image:
             raise ValueError("not an image")
         end = 12 + struct.unpack_from("<I", data, 8)[0]
         head = json.loads(data[12:end])
-        functions = {name: (offset, size) for name, (offset, size) in head["functions"].items()}
+        functions = {name: (offset, size) for name, offset, size in head["functions"]}
         return cls(data[end:], head["entries"], head["triple"], tuple(head["features"]), functions)
 
 

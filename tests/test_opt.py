@@ -1,6 +1,6 @@
 """`graphwright opt` and `graphwright run FILE.gwir`: passes over texts, and texts that are executed.
 
-``tests/filecheck/opt/*.gwir`` are texts with ``RUN`` lines, whose output PyPI's filecheck compares with ``CHECK`` lines.
+``tests/filecheck/opt/*.gwir`` have ``RUN`` lines, whose output PyPI's filecheck compares with the ``CHECK`` lines.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def run(capsys, *arguments):
 
 def refused(capsys, *arguments):
     assert cli.main([str(a) for a in arguments]) == 2
-    out, err = capsys.readouterr()
+    err = capsys.readouterr().err
     assert err.startswith("graphwright: error: ") and len(err.splitlines()) == 1
     return err
 
@@ -127,7 +127,7 @@ def test_all_forms_are_read(path, capsys, tmp_path):
 
 def test_standard_input(capsys, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO(TEXT))
-    assert "%w, 1.0" in run(capsys, "opt", "--passes=fold").out
+    assert "full" not in run(capsys, "opt", "--passes=fold").out
 
 
 def test_every_pass_is_listed(capsys):
@@ -143,7 +143,7 @@ def test_mistakes(path, capsys, tmp_path):
     (tmp_path / "empty.gwir").write_text("// nothing\n")
     assert "does not begin with" in refused(capsys, "opt", tmp_path / "empty.gwir")
     (tmp_path / "bad.gwir").write_text(TEXT.replace("add %k", "ad %k"))
-    assert "line 11" in refused(capsys, "opt", tmp_path / "bad.gwir", "--passes=fold")
+    assert "line 10, column 8" in refused(capsys, "opt", tmp_path / "bad.gwir", "--passes=fold")
     with pytest.raises(GraphError, match="takes a graph text"):
         registry.pipeline(["plan-memory", "fuse"], "program")
 
@@ -175,8 +175,7 @@ def test_run_takes_given_inputs(path, capsys, tmp_path):
     run(capsys, "run", path, "--input", f"x={tmp_path / 'x.npy'}", "--input", f"w={tmp_path / 'w.npy'}",
         "--output", tmp_path / "out.npz")
     np.testing.assert_array_equal(np.load(tmp_path / "out.npz")["w"], [0, 4, 8])
-    assert "has N = 4" in refused(capsys, "run", path, "--input", f"x={tmp_path / 'x.npy'}", "--dims", "N=5").replace(
-        "the arrays have", "has")
+    assert "have N = 4" in refused(capsys, "run", path, "--input", f"x={tmp_path / 'x.npy'}", "--dims", "N=5")
     assert "no input or state 'y'" in refused(capsys, "run", path, "--input", "y=1")
     assert "no dimension 'M'" in refused(capsys, "run", path, "--dims", "M=1")
     assert "only artifacts have entry points" in refused(capsys, "run", path, "f")

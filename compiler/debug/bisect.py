@@ -21,7 +21,7 @@ from ..llvm.cost import work
 from ..target import CpuTarget
 from .check import Exposed, KernelFault
 from .compare import Difference, Reference
-from .guarded import Fused, describe, native, where
+from .guarded import Fused, describe, kernel_names, native, where
 
 __all__ = ["Culprit", "bisect_graph"]
 
@@ -35,7 +35,7 @@ class Culprit:
 
     Attributes
     ----------
-    pass_name : the pass (or ``"llvm"``, ``"plan memory"``).
+    pass_name : the pass (or ``"llvm"``, ``"plan-memory"``).
     rule : the rewrite rule, for a pass that has rules.
     firing : which of its `firings` it was, counted over all rules of the pass.
     before, after : what the rule replaced, and by what.
@@ -135,9 +135,7 @@ class _Search:
         arguments = self.given[:inputs]
         known = dict(zip((*fused.inputs, *fused.states), self.given))
         known |= dict(zip(kernels.values, native(lowered, cells)(*arguments)))
-        assert lowered.program.steps is not None  # names the kernels, also where the code comes from the cache
-        names = {id(region): name for name, region in lowered.regions.items()}
-        fault = kernels.fault(known, names)
+        fault = kernels.fault(known, kernel_names(lowered))
         if fault is not None:
             return Culprit(
                 self._in_kernel(fault, lowered), fault.difference, kernel=fault.kernel, loc=fault.value.loc
@@ -148,11 +146,12 @@ class _Search:
         """The pass after which the kernel's loops differ from its ops; ``"llvm"`` if none does."""
         env = self.env
         reference = Reference(fault.region, fault.operands, env=env)
-        kernel = lower_to_loops(fault.region, fault.kernel)
-        for p in (Pass("lower to loops", lambda k: k), *lowered.kernel_pipeline()):
+        kernel: Kernel = lower_to_loops(fault.region, fault.kernel)
+        passes: list[Pass] = [Pass("lower-to-loops", lambda k: k), *lowered.kernel_pipeline()]
+        for p in passes:
             kernel = p.run(kernel)
             if _effort(kernel, env) > _INTERPRETED:
-                return "lower to loops, schedule, or llvm (try smaller arguments)"
+                return "lower-to-loops, schedule or llvm (smaller arguments tell which)"
             try:
                 arrays = interpret_kernel(kernel, fault.operands, env)
             except VerifyError:
@@ -167,7 +166,7 @@ class _Search:
         outputs = native(Fused(fused, target), cells)(*arguments)
         states = dict(zip(fused.states, cells))
         found = self.reference.first_difference([*outputs, *(states[s].array for s, _ in fused.updates)])
-        return Culprit("plan memory", found[1]) if found is not None else None
+        return Culprit("plan-memory", found[1]) if found is not None else None
 
 
 def _effort(kernel: Kernel, env: dict[str, int]) -> int:

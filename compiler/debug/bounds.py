@@ -7,11 +7,10 @@ from functools import cached_property
 from typing import NoReturn
 
 from ...errors import BoundsError
-from ...ir.dims import product
 from ...ir.graph import Graph
 from ...ir.loops import Kernel
 from ...ir.program import Program
-from ...passes.guard_bounds import REPORT, Access, guard_bounds
+from ...passes.guard_bounds import LENGTH, Access, guard_bounds
 from ...passes.manager import Pass, Pipeline
 from ...runtime.buffers import Array
 from ...runtime.executable import Executable
@@ -23,8 +22,6 @@ from .guarded import Guarded, lines
 __all__ = ["BoundsGuard"]
 
 _NAME = "debug.report"
-_LENGTH = product(REPORT.shape)
-assert isinstance(_LENGTH, int)
 
 
 class _Guarding(CpuLowered):
@@ -45,7 +42,7 @@ class _Guarding(CpuLowered):
     def program(self) -> Program:
         plain = super().program
         steps = tuple(with_fields(s, arguments=(*s.arguments, _NAME)) for s in plain.steps)
-        return with_fields(with_report(plain, _NAME, _LENGTH), steps=steps)
+        return with_fields(with_report(plain, _NAME, LENGTH), steps=steps)
 
 
 class BoundsGuard(Guarded):
@@ -53,10 +50,10 @@ class BoundsGuard(Guarded):
 
     def build(self) -> Executable:
         self.guarding = _Guarding(self.graph, self.lowered.target)
-        self.report = report_cell(_NAME, _LENGTH)
+        self.report = report_cell(_NAME, LENGTH)
         structure = ["list", *["*"] * len(self.graph.outputs)]
         image, plain = machine_code(self.guarding, structure, kind="bounds")
-        signature = with_report_slot(plain, _NAME, _LENGTH)
+        signature = with_report_slot(plain, _NAME, LENGTH)
         return Executable(image, signature.name, signature, (*self.copies, self.report))
 
     def run(self, arguments: list[Array]) -> tuple[list[Array], list[Array]]:
@@ -77,8 +74,9 @@ class BoundsGuard(Guarded):
         index = ", ".join(map(str, indices[: len(access.extents)]))
         region = self.guarding.regions[access.kernel]
         places = ", ".join(lines(v for v in region if v.operands)) or "at unknown lines"
+        buffer = access.buffer
         raise BoundsError(
-            f"{self.graph.name}: kernel @{access.kernel} {access.kind}s %{access.buffer.name}[{index}]{called}, which is "
-            f"{access.buffer.dtype}[{', '.join(map(str, access.buffer.shape))}]\n"
+            f"{self.graph.name}: kernel @{access.kernel} {access.kind}s %{buffer.name}[{index}]{called}, "
+            f"which is {buffer.dtype}[{', '.join(map(str, buffer.shape))}]\n"
             f"  the kernel computes what stands {places}\n  no variable was updated"
         )

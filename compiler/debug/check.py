@@ -23,7 +23,7 @@ from ...passes.pipelines import GRAPH
 from ...runtime.buffers import Array
 from ...runtime.executable import Executable
 from .compare import Difference, Reference
-from .guarded import Fused, Guarded, describe, lines, native, where
+from .guarded import Fused, Guarded, describe, kernel_names, lines, native, where
 
 __all__ = ["CheckGuard", "Exposed", "KernelFault", "exposed"]
 
@@ -85,9 +85,7 @@ def exposed(fused: Graph, guard: Guarded) -> tuple[Exposed, Executable, dict[int
     """The kernels of a fused graph as one function that gives all their results; and their names."""
     kernels = Exposed(fused)
     lowered = Fused(kernels.graph, guard.lowered.target)
-    executable = native(lowered, guard.copies)
-    assert lowered.program.kernels is not None  # made also where the code comes from the cache
-    return kernels, executable, {id(region): name for name, region in lowered.regions.items()}
+    return kernels, native(lowered, guard.copies), kernel_names(lowered)
 
 
 class CheckGuard(Guarded):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
@@ -16,7 +17,7 @@ from ...runtime.structure import unflatten
 from ..driver import CpuLowered, host_target, machine_code
 from ..target import CpuTarget
 
-__all__ = ["Fused", "Guarded", "describe", "lines", "native", "where"]
+__all__ = ["Fused", "Guarded", "describe", "kernel_names", "lines", "native", "where"]
 
 
 class Fused(CpuLowered):
@@ -43,6 +44,7 @@ class Guarded(ABC):
         self.graph, self.cells, self.structure = graph, tuple(cells), structure
         self.lowered = CpuLowered(graph, target or host_target())
         self.copies = tuple(Cell(c.name, c.array) for c in cells)
+        self._lock = threading.RLock()  # calls share the copies
         self.executable = self
         self.inner = self.build()
 
@@ -58,6 +60,7 @@ class Guarded(ABC):
         """Run it; see `frontends.function.Function.__call__`."""
         arguments = self.inner.arguments(args, kwargs)
         with ExitStack() as locks:
+            locks.enter_context(self._lock)
             for cell in sorted(set(self.cells), key=id):
                 locks.enter_context(cell.lock)
             for copy, cell in zip(self.copies, self.cells):
@@ -85,6 +88,12 @@ def native(lowered: CpuLowered, cells: Sequence[Cell], kind: str = "program") ->
     structure = ["list", *["*"] * len(lowered.graph.outputs)]
     image, signature = machine_code(lowered, structure, kind=kind)
     return Executable(image, signature.name, signature, cells)
+
+
+def kernel_names(lowered: CpuLowered) -> dict[int, str]:
+    """The names of a program's kernels, by the identity of the regions they compute."""
+    used = {step.kernel.name for step in lowered.program.steps}
+    return {id(region): name for name, region in lowered.regions.items() if name in used}
 
 
 def where(loc: Loc | None) -> str:

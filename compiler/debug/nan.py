@@ -68,7 +68,7 @@ class NanGuard(Guarded):
 
     def _judge(self, value: Value, known: dict[Value, Array]) -> None:
         """Raise NumericError if the value is where it began."""
-        leaves = [v for v in (*self.graph.inputs, *self.graph.states)]
+        leaves = (*self.graph.inputs, *self.graph.states)
         env = bind_symbols([v.tensor for v in leaves], [known[v].shape for v in leaves])
         operands = [np.asarray(o) for o in evaluate_values(value.operands, known, env)]
         result = known[value]

@@ -47,5 +47,7 @@ def statistics(array: Any) -> Statistics:
     numbers = array.astype(np.float64).reshape(-1)
     finite = numbers[np.isfinite(numbers)]
     nans = int(np.isnan(numbers).sum())
-    facts = [float(f(finite)) for f in (np.min, np.max, np.mean, np.std)] if finite.size else [float("nan")] * 4
-    return Statistics(array.dtype.name, array.shape, *facts, nans, numbers.size - finite.size - nans)
+    measures = (np.min, np.max, np.mean, np.std)
+    low, high, mean, std = (float(f(finite)) for f in measures) if finite.size else [float("nan")] * 4
+    infinities = numbers.size - finite.size - nans
+    return Statistics(array.dtype.name, array.shape, low, high, mean, std, nans, infinities)

@@ -253,11 +253,13 @@ class _Builder:
         if program is None:
             return None
         external = [(s.buffer, s.kind) for s in program.slots if s.kind != "temp"]
+        views = [s.buffer for s in program.slots if s.kind == "temp" and s.alias is not None]
         constants = [{"name": n, "kind": "constant", "size": a.nbytes} for n, a in program.constants.items()]
         return {
             "arena": _formula(program.arena),
             "blocks": list(_blocks(program)),
             "external": [{**_buffer(b), "kind": kind} for b, kind in external],
+            "views": [_buffer(b) for b in views],
             "constants": constants,
         }
 

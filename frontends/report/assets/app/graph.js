@@ -2,7 +2,7 @@
 
 const drawing = d3.select("#drawing");
 const scene = drawing.append("g");
-const line = d3.line((p) => p.x, (p) => p.y).curve(d3.curveBasis);
+const line = d3.line((p) => p.x, (p) => p.y).curve(d3.curveBumpY);
 let placed = { boxes: [], paths: [], width: 0, height: 0 };
 let byKey = new Map();
 
@@ -39,7 +39,7 @@ function drawGraph(anchor = null) {
   const open = scene.append("g"), edges = scene.append("g"), cards = scene.append("g");
   for (const b of placed.boxes) (b.open ? open : cards).node().append(cardShape(b));
   for (const p of placed.paths) {
-    p.shape = shape("path", { class: `edge${p.gone ? " gone" : ""}`, d: line(p.points), "marker-end": p.plain ? null : "url(#arrow)" });
+    p.shape = shape("path", { class: `edge${p.gone ? " gone" : ""}${p.far ? " far" : ""}`, d: line(p.points), "marker-end": p.plain ? null : "url(#arrow)" });
     edges.node().append(p.shape);
   }
   for (const b of placed.boxes.filter((x) => x.open)) cards.node().append(headerShape(b));
@@ -109,6 +109,12 @@ function texts(g, b) {
     t.textContent = chip.text;
     const e = shape("g", { class: `chip ${chip.kind}`, transform: `translate(${chip.x},${chip.y})` },
       shape("rect", { width: chip.w, height: CHIP, rx: 4 }), t);
+    if (chip.kind === "far") {
+      const title = shape("title");
+      title.textContent = "Reads what this made, far above";
+      e.append(title);
+      e.addEventListener("click", (event) => { event.stopPropagation(); select(byKey.has(`op:${chip.id}`) ? `op:${chip.id}` : chip.source); });
+    }
     if (chip.kind === "read") e.addEventListener("click", (event) => { event.stopPropagation(); select(`op:${chip.id}`); });
     g.append(e);
   }
@@ -116,7 +122,7 @@ function texts(g, b) {
 }
 
 function toggleShape(b) {
-  const x = (b.open ? c_width(b) : b.w) - 26;
+  const x = b.w - 26;
   const g = shape("g", { class: "toggle", transform: `translate(${x},6)` },
     shape("rect", { width: 20, height: 20, rx: 4 }),
     shape("path", { class: "fold", d: b.open ? "M5,10 H15" : "M5,10 H15 M10,5 V15" }));
@@ -127,8 +133,6 @@ function toggleShape(b) {
   g.addEventListener("dblclick", (e) => e.stopPropagation());
   return g;
 }
-
-const c_width = (b) => b.card.w + 8;
 
 // --- selection -----------------------------------------------------------------------------------
 
@@ -192,9 +196,9 @@ function start() {
   const whole = Math.min((width - 60) / placed.width, (height - 120) / placed.height);
   if (whole >= 0.7) return fit();
   const k = Math.min(1, Math.max(0.85, (width - 60) / placed.width));
-  const roots = placed.boxes.filter((b) => !b.parent && b.y < 120);
-  const middle = roots.reduce((sum, b) => sum + b.x + b.w / 2, 0) / (roots.length || 1);
-  drawing.call(zoom.transform, d3.zoomIdentity.translate(width / 2 - Math.max(Math.min(middle, placed.width), 0) * k, 60).scale(k));
+  const first = placed.boxes.filter((b) => !b.parent && b.y < (height - 60) / k);
+  const middle = first.map((b) => b.x + b.w / 2).sort((a, b) => a - b)[first.length >> 1] || 0;
+  drawing.call(zoom.transform, d3.zoomIdentity.translate(width / 2 - middle * k, 60).scale(k));
 }
 
 function reveal(key) {

@@ -31,6 +31,8 @@ function groupTitle(key) {
   return key[0] === "k" ? data.kernels[data.steps[k].kernel].name : lineText(k);
 }
 
+const nameOf = (key) => (key.startsWith("op:") ? data.ops[+key.slice(3)].label || data.ops[+key.slice(3)].op : groupTitle(key));
+
 // The ops of a stage and those that left with it, gathered into items: single ops and groups.
 function gather(view) {
   const stage = stages[view.stage];
@@ -50,18 +52,24 @@ function gather(view) {
   return { stage, items, owner };
 }
 
-function chipsOf(members, stage) {
+function chipsOf(members, stage, distant) {
   const reads = new Map();
   const writes = [];
+  const far = new Map();
   for (const { id, operands } of members) {
     for (const o of operands) if (typeof o === "number" && isChip(o)) reads.set(o, chipText(o));
+    for (const o of operands) if (distant?.has(o)) far.set(distant.get(o), o);
     for (const text of stage.writes.get(id) || []) writes.push({ text: text.startsWith("return") ? text : `→ ${text}`, kind: "write", id });
   }
-  return [...[...reads].map(([id, text]) => ({ text, kind: "read", id })), ...writes];
+  return [
+    ...[...far].map(([source, id]) => ({ text: `↑ ${nameOf(source)}`, kind: "far", id, source })),
+    ...[...reads].map(([id, text]) => ({ text, kind: "read", id })), ...writes,
+  ];
 }
 
 // What a card says, and its size.
 function card(item, stage) {
+  const distant = item.distant;
   const lines = [];
   let title, kind, mark = "", marks = [];
   if (item.group) {
@@ -86,7 +94,7 @@ function card(item, stage) {
   const badgeWidth = badges.reduce((sum, b) => sum + b.w + 8, 0);
   const titleWidth = textWidth(title, item.group ? "name" : "title") + (item.group ? 30 : 0);
   let w = Math.max(titleWidth, badgeWidth, ...lines.map((l) => textWidth(l, "line")));
-  const chips = item.open ? [] : chipsOf(item.members, stage).map((c) => ({ ...c, w: textWidth(c.text, "chip") + 12 }));
+  const chips = item.open ? [] : chipsOf(item.members, stage, distant).map((c) => ({ ...c, w: textWidth(c.text, "chip") + 12 }));
   w = Math.max(w, Math.min(230, chips.reduce((sum, c) => sum + c.w + 4, -4)), ...chips.map((c) => c.w));
   let [x, y] = [0, 24 + ROW * lines.length + (badges.length ? ROW : 0)];
   const top = y;
@@ -106,11 +114,24 @@ function dagreLayout(boxes, edges, options) {
   for (const b of boxes) g.setNode(b.key, { width: b.w, height: b.h });
   edges.forEach((e, k) => g.setEdge(e.from, e.to, { weight: e.weight ?? 1, edge: e }, String(k)));
   dagre.layout(g);
+  const bands = new Map();  // the rows: from the top of the highest box to its bottom
   for (const b of boxes) {
     const { x, y } = g.node(b.key);
     [b.x, b.y] = [x - b.w / 2, y - b.h / 2];
+    const row = Math.round(y);
+    bands.set(row, { top: Math.min(b.y, bands.get(row)?.top ?? b.y), bottom: Math.max(b.y + b.h, bands.get(row)?.bottom ?? b.y + b.h) });
+    b.row = row;
   }
-  for (const e of g.edges()) { const label = g.edge(e); label.edge.points = label.points; }
+  for (const b of boxes) b.band = { ...bands.get(b.row) };
+  const rows = [...bands.values()];
+  for (const e of g.edges()) {
+    const { edge, points } = g.edge(e);
+    // past the boxes of a row an edge runs straight
+    edge.through = points.slice(1, -1).flatMap((p) => {
+      const band = rows.find((r) => r.top <= p.y && p.y <= r.bottom);
+      return band ? [[p.x, band.top, band.bottom]] : [];
+    });
+  }
   const { width, height } = g.graph();
   return { width: Math.max(0, width || 0), height: Math.max(0, height || 0) };
 }
@@ -118,7 +139,7 @@ function dagreLayout(boxes, edges, options) {
 // The inside of an open group: ports on its upper border for what it reads, on its lower border for what it gives.
 function inside(item, owner, stage) {
   const boxes = item.members.map((m) => {
-    const single = { key: `op:${m.id}`, group: false, open: false, members: [m], parent: item.key };
+    const single = { key: `op:${m.id}`, group: false, open: false, members: [m], parent: item.key, distant: item.distant };
     return { ...single, card: card(single, stage) };
   });
   for (const b of boxes) [b.w, b.h] = [b.card.w, b.card.h];
@@ -128,7 +149,7 @@ function inside(item, owner, stage) {
   const edges = [];
   for (const m of item.members) {
     for (const o of new Set(m.operands)) {
-      if (!owner.has(o)) continue;
+      if (!owner.has(o) || item.distant.has(o)) continue;
       const from = own.has(o) ? `op:${o}` : `in:${o}`;
       if (!own.has(o) && !ports.has(from)) { port(from, o); edges.push({ from: "top", to: from, weight: 9, hidden: true }); }
       edges.push({ from, to: `op:${m.id}`, ids: [o, m.id], gone: m.mark === "gone" });
@@ -152,14 +173,70 @@ function inside(item, owner, stage) {
   return { item: { ...item, card: head }, boxes, ports, edges: edges.filter((e) => !e.hidden), w, h, left, down };
 }
 
+// Which items read which, and how far apart: an item's rank is the longest way to it.
+function ranks(items, owner) {
+  const keys = [...items.keys()];
+  const number = new Map(keys.map((k, i) => [k, i]));
+  const follow = keys.map(() => new Set());
+  for (const item of items.values()) {
+    for (const m of item.members) for (const o of m.operands) {
+      if (owner.has(o) && owner.get(o) !== item.key) follow[number.get(owner.get(o))].add(number.get(item.key));
+    }
+  }
+  const waiting = keys.map(() => 0);
+  for (const next of follow) for (const v of next) waiting[v] += 1;
+  const left = new Set(keys.keys());
+  const order = [];
+  while (left.size) {  // a cycle of source lines is entered at its first
+    const ready = [...left].find((v) => waiting[v] <= 0) ?? [...left][0];
+    left.delete(ready);
+    order.push(ready);
+    for (const v of follow[ready]) waiting[v] -= 1;
+  }
+  const place = new Map(order.map((v, i) => [v, i]));
+  const rank = keys.map(() => 0);
+  for (const u of order) for (const v of follow[u]) if (place.get(v) > place.get(u)) rank[v] = Math.max(rank[v], rank[u] + 1);
+  return { number, follow, order, place, rank };
+}
+
+// Reads from far above that another way leads along: as lines they would cross the whole drawing, so they are
+// written on the card that reads, and drawn when one of their ends is selected.
+const FAR = 4;
+
+function distances(items, owner) {
+  const { number, follow, order, place, rank } = ranks(items, owner);
+  const reach = order.map(() => null);
+  for (const u of [...order].reverse()) {
+    reach[u] = new Uint8Array(order.length);
+    for (const v of follow[u]) {
+      if (place.get(v) < place.get(u)) continue;
+      reach[u][v] = 1;
+      reach[v].forEach((r, k) => { if (r) reach[u][k] = 1; });
+    }
+  }
+  return (from, to) => {
+    const [u, v] = [number.get(from), number.get(to)];
+    if (rank[v] - rank[u] <= FAR) return false;
+    return [...follow[u]].some((w) => w !== v && place.get(w) > place.get(u) && reach[w][v]);
+  };
+}
+
 function arrange(view) {
   const { stage, items, owner } = gather(view);
   const outer = new Map();
+  const isFar = distances(items, owner);
+  const far = [];
   for (const item of items.values()) {
+    item.distant = new Map();
     for (const m of item.members) {
       for (const o of new Set(m.operands)) {
         if (!owner.has(o) || owner.get(o) === item.key) continue;
         const source = items.get(owner.get(o));
+        if (isFar(source.key, item.key)) {
+          item.distant.set(o, source.key);
+          far.push({ from: source.key, to: item.key, ids: [o, m.id], far: true });
+          continue;
+        }
         const exact = source.open || item.open;
         const name = exact ? `${source.key}/${o}/${item.key}` : `${source.key}/${item.key}`;
         const found = outer.get(name) || { from: source.key, to: item.key, value: o, ids: [], gone: true };
@@ -180,20 +257,24 @@ function arrange(view) {
   const place = new Map(boxes.map((b, k) => [b.key, k]));
   for (const e of edges) e.weight = Math.abs(place.get(e.to) - place.get(e.from)) <= 3 ? 6 : 1;
   const size = dagreLayout(boxes, edges, { ranksep: 36, nodesep: 26 });
-  return finish(boxes, edges, size);
+  return finish(boxes, edges, far, size);
 }
 
-// Edges leave through the lower border and enter through the upper one; those that go back stay as they are.
-function meet(points, from, to) {
-  if (to.y < from.y + from.h) return [...points];
-  const within = (b, x) => Math.max(b.x + 14, Math.min(b.x + b.w - 14, x));
-  const middle = points.slice(1, -1);
-  const [first, last] = middle.length ? [middle[0], middle[middle.length - 1]] : [points[1], points[0]];
-  return [{ x: within(from, (first.x + from.x + from.w / 2) / 2), y: from.y + from.h }, ...middle, { x: within(to, (last.x + to.x + to.w / 2) / 2), y: to.y }];
+// The points of an edge: it leaves through the lower border, passes each row straight, and enters through the
+// upper border. One that goes back, in a cycle of source lines, runs the other way.
+function route(e, from, to, dx = 0, dy = 0) {
+  const down = to.band.top >= from.band.top;
+  const within = (b, x) => (b.w < 30 ? b.x + b.w / 2 : Math.max(b.x + 14, Math.min(b.x + b.w - 14, (x + b.x + b.w / 2) / 2)));
+  const middle = e.through.flatMap(([x, top, bottom]) => (down ? [top, bottom] : [bottom, top]).map((y) => ({ x: x + dx, y: y + dy })));
+  const start = within(from, middle.length ? middle[0].x : to.x + to.w / 2);
+  const end = within(to, middle.length ? middle[middle.length - 1].x : from.x + from.w / 2);
+  const ends = down ? [from.y + from.h, from.band.bottom, to.band.top, to.y] : [from.y, from.band.top, to.band.bottom, to.y + to.h];
+  const points = [{ x: start, y: ends[0] }, { x: start, y: ends[1] }, ...middle, { x: end, y: ends[2] }, { x: end, y: ends[3] }];
+  return points.filter((p, k) => !k || Math.abs(p.y - points[k - 1].y) > 0.5 || Math.abs(p.x - points[k - 1].x) > 0.5);  // arrows need a direction
 }
 
 // Absolute places: of the boxes inside groups too, and edges that meet their ports.
-function finish(boxes, edges, size) {
+function finish(boxes, edges, far, size) {
   const by = new Map(boxes.map((b) => [b.key, b]));
   const drawn = [];
   const paths = [];
@@ -201,32 +282,32 @@ function finish(boxes, edges, size) {
     drawn.push(b);
     if (!b.inner) continue;
     const { left, down, ports } = b.inner;
+    const shift = (band, y) => ({ top: band.top + y, bottom: band.bottom + y });
+    const ends = new Map();
     for (const p of ports.values()) {
       p.cx = b.x + left + p.x + p.w / 2;
       p.cy = p.key.startsWith("in:") ? b.y : b.y + b.h;
+      ends.set(p.key, { x: p.cx, w: 0, y: p.cy, h: 0, band: { top: p.cy, bottom: p.cy } });
     }
     for (const child of b.inner.boxes) {
       child.x += b.x + left; child.y += b.y + down;
+      child.band = shift(child.band, b.y + down);
+      ends.set(child.key, child);
       drawn.push(child);
     }
-    const children = new Map(b.inner.boxes.map((c) => [c.key, c]));
-    for (const e of b.inner.edges) {
-      const raw = e.points.map((p) => ({ x: p.x + b.x + left, y: p.y + b.y + down }));
-      const [source, target] = [children.get(e.from), children.get(e.to)];
-      const points = source && target ? meet(raw, source, target) : raw;
-      const [from, to] = [ports.get(e.from), ports.get(e.to)];
-      if (from) points.splice(0, 1, { x: from.cx, y: from.cy }, { x: from.cx, y: points[0].y });
-      if (to) points.splice(-1, 1, { x: to.cx, y: points[points.length - 1].y }, { x: to.cx, y: to.cy });
-      paths.push({ ...e, points, plain: Boolean(to) });
-    }
+    for (const e of b.inner.edges) paths.push({ ...e, points: route(e, ends.get(e.from), ends.get(e.to), b.x + left, b.y + down), plain: ports.has(e.to) });
   }
   for (const e of edges) {
-    const points = meet(e.points, by.get(e.from), by.get(e.to));
-    const out = by.get(e.from).inner?.ports.get(`out:${e.value}`);
-    const into = by.get(e.to).inner?.ports.get(`in:${e.value}`);
-    if (out) points[0] = { x: out.cx, y: out.cy };
-    if (into) points[points.length - 1] = { x: into.cx, y: into.cy };
+    const [from, to] = [by.get(e.from), by.get(e.to)];
+    const out = from.inner?.ports.get(`out:${e.value}`);
+    const into = to.inner?.ports.get(`in:${e.value}`);
+    const points = route(e, out ? { ...from, x: out.cx, w: 0 } : from, into ? { ...to, x: into.cx, w: 0 } : to);
     paths.push({ ...e, points, plain: Boolean(into) });
+  }
+  const all = new Map(drawn.map((b) => [b.key, b]));
+  for (const e of far) {
+    const [from, to] = [all.get(`op:${e.ids[0]}`) || by.get(e.from), all.get(`op:${e.ids[1]}`) || by.get(e.to)];
+    paths.push({ ...e, points: [{ x: from.x + from.w / 2, y: from.y + from.h }, { x: to.x + to.w / 2, y: to.y }] });
   }
   return { boxes: drawn, paths, width: size.width, height: size.height };
 }

@@ -54,7 +54,7 @@ function tickNote(stage, k) {
   if (!k) return [plural(stage.nodes.size, "op")];
   const c = counts(stage);
   const parts = [["new", "+"], ["gone", "−"], ["rewired", "~"]].filter(([m]) => c[m]).map(([m, sign]) => element("span", { class: m }, `${sign}${c[m]} `));
-  if (k === stages.length - 1 && data.steps.length) parts.push(plural(data.steps.length, "call"));
+  if (!parts.length && k === stages.length - 1 && data.steps.length) parts.push(plural(data.steps.length, "call"));
   return parts.length ? parts : ["same"];
 }
 
@@ -74,6 +74,7 @@ function drawChange() {
   const said = state.stage === 0 ? [] : [
     `${before === stage.nodes.size ? plural(before, "op") : `${before} → ${plural(stage.nodes.size, "op")}`}`,
     ...[["new", "new"], ["gone", "removed"], ["rewired", "rewired"]].filter(([m]) => c[m]).map(([m, word]) => element("span", { class: m }, `${c[m]} ${word}`)),
+    ...(state.stage === stages.length - 1 && data.steps.length ? [plural(data.steps.length, "kernel call")] : []),
     ...(stage.seconds === null ? [] : [duration(stage.seconds)]),
   ].flatMap((part, k) => (k ? [" · ", part] : [part]));
   const rules = rewrites ? element("details", {}, element("summary", {}, plural(rewrites, "rewrite")),

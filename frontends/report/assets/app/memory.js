@@ -1,6 +1,6 @@
 // The arena over time: which buffer lives when and where, and the step at which most bytes are alive.
 
-const buffersByName = new Map(data.memory ? [...data.memory.blocks, ...data.memory.external, ...data.memory.constants].map((b) => [b.name, b]) : []);
+const buffersByName = new Map(data.memory ? [...data.memory.blocks, ...data.memory.external, ...data.memory.constants, ...data.memory.views].map((b) => [b.name, b]) : []);
 const bufferNamed = (name) => buffersByName.get(name);
 const sizeOf = (b) => (typeof b.size === "number" ? b.size : evaluate(b.size.tree, state.dims));
 
@@ -29,7 +29,7 @@ function drawMemory() {
   const external = data.memory.external.reduce((sum, b) => sum + sizeOf(b), 0);
   page.replaceChildren(
     element("h2", {}, "Scratch memory over time"),
-    element("p", { class: "lead" }, "Each box is a buffer: as wide as the kernels during which it lives, as high as its bytes, where it lies in the arena. Boxes that share bytes are never alive together."),
+    element("p", { class: "lead" }, "Each box is a buffer: as wide as the kernels during which it lives, as high as its bytes, where it lies in the arena. Boxes share bytes only if they are never alive together, or where a kernel writes its result over an operand (darker)."),
     inputs.length ? element("div", { class: "dims" }, inputs) : "",
     element("dl", { class: "figures" },
       figure("Arena", bytes(arena), `${grouped(arena)} bytes`),
