@@ -360,9 +360,10 @@ def _column_sums(
     b_value = replace(b(Index(j)), {c.column: order.start[c.column] + j}, guard=inside)
     a_value = replace(c.a, _row_values(c, order, u, order.ragged))
     product_ = apply("mul", Temp("left", dtype), Load(line, (Index(j),)))
+    add = Store(acc, (Index(u), Index(j)), product_, "add")
     update: list[Stmt] = [
         across(Store(line, (Index(j),), b_value)),
-        For("tm", tile.rows, (Let("left", a_value), across(Store(acc, (Index(u), Index(j)), product_, "add"))), "unroll"),
+        For("tm", tile.rows, (Let("left", a_value), across(add)), "unroll"),
     ]
     return [
         Alloc(line, "register"),

@@ -12,7 +12,22 @@ from dataclasses import dataclass
 from dataclasses import replace as with_fields
 
 from ..ir.dims import Dim, ceildiv, coefficient, equal, mod, symbol
-from ..ir.loops import Alloc, Buffer, Expr, For, If, Index, Kernel, Let, Load, Scalar, Stmt, Store, Temp, replace
+from ..ir.loops import (
+    Alloc,
+    Buffer,
+    Expr,
+    For,
+    If,
+    Index,
+    Kernel,
+    Let,
+    Load,
+    Scalar,
+    Stmt,
+    Store,
+    Temp,
+    replace,
+)
 from ..ir.scalars import apply, const
 from .cpu_model import CpuModel
 from .schedule_contraction import Contraction, recognize
