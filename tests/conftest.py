@@ -9,12 +9,20 @@ from pathlib import Path
 
 import pytest
 
+from graphwright.ir.graph import _interned
+
 # tests never touch the user's own cache of compiled code
 os.environ.setdefault("GRAPHWRIGHT_CACHE_DIR", str(Path(__file__).parent.parent / "build" / "test-cache"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrite the golden files")
+
+
+@pytest.fixture(autouse=True)
+def fresh_values() -> None:
+    """No value of another test is found by hash-consing, which would lend its source lines to this one."""
+    _interned.clear()
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -36,13 +37,16 @@ class Case:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        cells = self.cells(arrays_for(graph.states, TINY, 0))
-        structure = ["list", *["*"] * len(graph.outputs)]
-        self.compiled = {
-            "optimized": compile_graph(graph, cells, structure),
-            "plain": compile_graph(graph, cells, structure, optimize=False),
-        }
         self.wide, self.images = widened(graph)
+
+    @cached_property
+    def compiled(self) -> dict[str, Compiled]:
+        cells = self.cells(arrays_for(self.graph.states, TINY, 0))
+        structure = ["list", *["*"] * len(self.graph.outputs)]
+        return {
+            "optimized": compile_graph(self.graph, cells, structure),
+            "plain": compile_graph(self.graph, cells, structure, optimize=False),
+        }
 
     def cells(self, states: Sequence[Array]) -> list[Cell]:
         return [Cell(v.attrs["name"], s) for v, s in zip(self.graph.states, states)]

@@ -22,7 +22,7 @@ LARGE = {"N": 300, "M": 130}
 """Sizes at which kernels are worth two threads."""
 
 STEPS: tuple[tuple[Callable[[Builder], None], int], ...] = (
-    (Builder.unary, 5), (Builder.arithmetic, 7), (Builder.exact_unary, 3), (Builder.rounding, 1),
+    (Builder.unary, 5), (Builder.arithmetic, 7), (Builder.exact_unary, 3), (Builder.rounding, 1), (Builder.signs, 1),
     (Builder.transcendental_binary, 2), (Builder.float_division, 1), (Builder.integers, 3),
     (Builder.comparison, 2), (Builder.logic, 1), (Builder.where, 3), (Builder.cast, 2),
     (Builder.broadcast, 3), (Builder.reshape, 3), (Builder.transpose, 3), (Builder.slice, 3), (Builder.pad, 2),

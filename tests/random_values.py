@@ -250,6 +250,24 @@ class Builder:
             bound = a.bound + b.bound + 1
         self.note(OPS[name](a.value, b.value), -bound, bound, None, a.smooth and b.smooth)
 
+    def signs(self) -> None:
+        """Functions of a sign, whose argument is never zero; and the next float."""
+        name = self.draw.pick(["copysign", "signbit", "nextafter"])
+        k = self.known("f", lambda k: k.exact)
+        if name == "nextafter":
+            b = self.draw.pick([o for o in self.values if o.dtype == k.dtype and o.exact and o.shape == k.shape])
+            self.note(OPS[name](k.value, b.value), k.low - 1e-5, k.high + 1e-5, None, False)
+            return
+        half = 2.0 ** -((k.frac or 0) + 1)
+        odd = self.note(k.value + half, k.low + half, k.high + half, (k.frac or 0) + 1, k.smooth)
+        if not odd.exact:
+            raise Skip
+        if name == "signbit":
+            self.note(OPS[name](odd.value), 0, 1, 0)
+        else:
+            a = self.partner(odd)
+            self.note(OPS[name](a.value, odd.value), -a.bound, a.bound, a.frac, a.smooth and a.exact)
+
     def float_division(self) -> None:
         a = self.known("f", lambda k: k.exact)
         number = self.draw.pick([1.0, 2.0, 0.5, -1.0, 0.25])

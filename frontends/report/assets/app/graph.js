@@ -186,19 +186,19 @@ function focusBox(key) {
 function fit() {
   const { width, height } = viewport();
   if (!placed.width || !width) return;
-  const k = Math.min(1.1, (width - 60) / placed.width, (height - 120) / placed.height);
-  drawing.call(zoom.transform, d3.zoomIdentity.translate((width - placed.width * k) / 2, 60 + Math.max(0, (height - 120 - placed.height * k) / 2)).scale(k));
+  const k = Math.min(1.1, (width - 60) / placed.width, (height - 50) / placed.height);
+  drawing.call(zoom.transform, d3.zoomIdentity.translate((width - placed.width * k) / 2, 25 + Math.max(0, (height - 50 - placed.height * k) / 2)).scale(k));
 }
 
 // At first: readable, from the top.
 function start() {
   const { width, height } = viewport();
-  const whole = Math.min((width - 60) / placed.width, (height - 120) / placed.height);
+  const whole = Math.min((width - 60) / placed.width, (height - 50) / placed.height);
   if (whole >= 0.7) return fit();
   const k = Math.min(1, Math.max(0.85, (width - 60) / placed.width));
-  const first = placed.boxes.filter((b) => !b.parent && b.y < (height - 60) / k);
+  const first = placed.boxes.filter((b) => !b.parent && b.y < (height - 25) / k);
   const middle = first.map((b) => b.x + b.w / 2).sort((a, b) => a - b)[first.length >> 1] || 0;
-  drawing.call(zoom.transform, d3.zoomIdentity.translate(width / 2 - middle * k, 60).scale(k));
+  drawing.call(zoom.transform, d3.zoomIdentity.translate(width / 2 - middle * k, 25).scale(k));
 }
 
 function reveal(key) {
@@ -207,9 +207,9 @@ function reveal(key) {
   if (!b || !width) return;
   const t = d3.zoomTransform(drawing.node());
   const [x, y] = t.apply([b.x, b.y]);
-  const [w, h] = [Math.min(b.w * t.k, width - 80), Math.min(b.h * t.k, height - 120)];
+  const [w, h] = [Math.min(b.w * t.k, width - 80), Math.min(b.h * t.k, height - 60)];
   const dx = x < 30 ? 30 - x : x + w > width - 30 ? width - 30 - x - w : 0;
-  const dy = y < 60 ? 60 - y : y + h > height - 50 ? height - 50 - y - h : 0;
+  const dy = y < 25 ? 25 - y : y + h > height - 25 ? height - 25 - y - h : 0;
   if (dx || dy) drawing.call(zoom.translateBy, dx / t.k, dy / t.k);
 }
 
@@ -219,7 +219,8 @@ let mapScale = 1;
 
 function drawMap() {
   const map = d3.select("#map");
-  mapScale = Math.min(150 / Math.max(placed.width, 1), 190 / Math.max(placed.height, 1));
+  mapScale = Math.min(0.12, 150 / Math.max(placed.width, 1), 190 / Math.max(placed.height, 1));
+  map.style("display", placed.boxes.length > 8 ? null : "none");
   map.attr("width", Math.max(24, placed.width * mapScale + 8)).attr("height", placed.height * mapScale + 8);
   map.selectAll("*").remove();
   const g = map.append("g").attr("transform", `translate(4,4) scale(${mapScale})`);
@@ -243,6 +244,7 @@ const center = (b) => [b.x + b.w / 2, b.y + b.h / 2];
 
 function neighbour(from, key) {
   const [x, y] = center(from);
+  if (from.open && key === "ArrowDown") return placed.boxes.filter((b) => b.parent === from.key).sort((a, b) => a.y - b.y)[0];
   const candidates = placed.boxes.filter((b) => b !== from && !b.open);
   const nearest = (list, cost) => list.map((b) => [cost(...center(b)), b]).filter(([c]) => c < Infinity).sort((a, b) => a[0] - b[0])[0]?.[1];
   if (key === "ArrowDown" || key === "ArrowUp") {

@@ -109,7 +109,7 @@ function card(item, stage) {
 
 function dagreLayout(boxes, edges, options) {
   const g = new dagre.graphlib.Graph({ multigraph: true });
-  g.setGraph({ rankdir: "TB", nodesep: 20, ranksep: 30, edgesep: 10, marginx: 0, marginy: 0, ranker: boxes.length > 220 ? "tight-tree" : "network-simplex", ...options });
+  g.setGraph({ rankdir: "TB", nodesep: 20, ranksep: 30, edgesep: 10, marginx: 0, marginy: 0, ...options });
   g.setDefaultEdgeLabel(() => ({}));
   for (const b of boxes) g.setNode(b.key, { width: b.w, height: b.h });
   edges.forEach((e, k) => g.setEdge(e.from, e.to, { weight: e.weight ?? 1, edge: e }, String(k)));
@@ -173,7 +173,7 @@ function inside(item, owner, stage) {
   return { item: { ...item, card: head }, boxes, ports, edges: edges.filter((e) => !e.hidden), w, h, left, down };
 }
 
-// Which items read which, and how far apart: an item's rank is the longest way to it.
+// Which items read which, and how far apart: an item's rank is its row if all stand as low as they can.
 function ranks(items, owner) {
   const keys = [...items.keys()];
   const number = new Map(keys.map((k, i) => [k, i]));
@@ -196,10 +196,14 @@ function ranks(items, owner) {
   const place = new Map(order.map((v, i) => [v, i]));
   const rank = keys.map(() => 0);
   for (const u of order) for (const v of follow[u]) if (place.get(v) > place.get(u)) rank[v] = Math.max(rank[v], rank[u] + 1);
+  for (const u of [...order].reverse()) {  // what is needed late can wait
+    const next = [...follow[u]].filter((v) => place.get(v) > place.get(u));
+    if (next.length) rank[u] = Math.min(...next.map((v) => rank[v] - 1));
+  }
   return { number, follow, order, place, rank };
 }
 
-// Reads from far above that another way leads along: as lines they would cross the whole drawing, so they are
+// Reads from far above, where another way leads along or to all that follows: as lines they would cross the whole drawing, so they are
 // written on the card that reads, and drawn when one of their ends is selected.
 const FAR = 4;
 
@@ -214,14 +218,27 @@ function distances(items, owner) {
       reach[v].forEach((r, k) => { if (r) reach[u][k] = 1; });
     }
   }
+  const otherWay = (u, v, target) => [...follow[u]].some((w) => w !== v && place.get(w) > place.get(u) && (w === target || reach[w][target]));
   return (from, to) => {
     const [u, v] = [number.get(from), number.get(to)];
     if (rank[v] - rank[u] <= FAR) return false;
-    return [...follow[u]].some((w) => w !== v && place.get(w) > place.get(u) && reach[w][v]);
+    return otherWay(u, v, v) || (follow[v].size > 0 && [...follow[v]].every((w) => otherWay(u, v, w)));
   };
 }
 
+// The last arrangements are kept, so that going back and forth costs nothing.
+const arranged = new Map();
+
 function arrange(view) {
+  const key = JSON.stringify([view.stage, view.grouping, [...view.open].filter((k) => k[0] === view.grouping[0]).sort()]);
+  if (!arranged.has(key)) {
+    if (arranged.size >= 32) arranged.delete(arranged.keys().next().value);
+    arranged.set(key, arrangeAnew(view));
+  }
+  return arranged.get(key);
+}
+
+function arrangeAnew(view) {
   const { stage, items, owner } = gather(view);
   const outer = new Map();
   const isFar = distances(items, owner);

@@ -4,8 +4,18 @@ const buffersByName = new Map(data.memory ? [...data.memory.blocks, ...data.memo
 const bufferNamed = (name) => buffersByName.get(name);
 const sizeOf = (b) => (typeof b.size === "number" ? b.size : evaluate(b.size.tree, state.dims));
 
+// The bytes in use during each kernel; those that a result shares with an operand count once.
 function liveBytes(blocks) {
-  return data.steps.map((_, k) => blocks.filter((b) => b.lives[0] <= k && k <= b.lives[1]).reduce((sum, b) => sum + b.bytes, 0));
+  const inOrder = [...blocks].sort((a, b) => a.at - b.at);
+  return data.steps.map((_, k) => {
+    let [sum, end] = [0, 0];
+    for (const b of inOrder) {
+      if (b.lives[0] > k || k > b.lives[1]) continue;
+      sum += Math.max(0, b.at + b.bytes - Math.max(end, b.at));
+      end = Math.max(end, b.at + b.bytes);
+    }
+    return sum;
+  });
 }
 
 function niceStep(top, count) {
@@ -38,7 +48,7 @@ function drawMemory() {
       figure("The caller's memory", bytes(external), "inputs, variables, outputs")),
     Object.keys(state.dims).length ? element("p", { class: "formula" }, element("span", { class: "muted" }, "Arena = "), element("code", {}, data.memory.arena.text)) : "",
     element("div", { class: "key" }, ...[["forward", "made by the forward pass"], ["backward", "made by the gradient"], ["workspace", "workspace of one kernel"]].map(([c, t]) => element("span", {}, element("i", { class: c }), t))),
-    arena ? element("div", { class: "scroll" }, arenaPicture(blocks, arena, live, peak, page)) : element("p", {}, "This function needs no scratch memory."),
+    arena ? element("div", { class: "scroll" }, arenaPicture(blocks, arena, live, peak, page)) : element("p", {}, Object.keys(state.dims).length && data.memory.blocks.length ? "At this size no scratch memory is needed." : "This function needs no scratch memory."),
     ...bufferTables(blocks));
   page.scrollTop = scroll;
   if (focused) page.querySelector(`[data-dim="${CSS.escape(focused)}"]`)?.focus();

@@ -43,7 +43,7 @@ const WORDS = {
   llvm: /\b(?:define|declare|internal|private|ret|br|switch|phi|load|store|call|tail|getelementptr|inbounds|add|sub|mul|fadd|fsub|fmul|fdiv|icmp|fcmp|select|bitcast|zext|sext|trunc|sitofp|fptosi|extractelement|insertelement|shufflevector|label|to|nuw|nsw|align)\b/,
   cuda: /\b(?:def|for|in|range|if|else|elif|return|import|from|while|and|or|not)\b/,
 };
-const COMMENT = { loops: /\/\/.*/, llvm: /;.*/, asm: /#.*/, cuda: /#.*/, ptx: /\/\/.*/ };
+const COMMENT = { loops: /^\s*\/\/.*/, llvm: /;.*/, asm: /#.*/, cuda: /#.*/, ptx: /\/\/.*/ };
 
 function coloured(text, stage) {
   if (text.length > 150000) return [text];
