@@ -2,6 +2,7 @@
 #
 #   make demo    train a small CNN on real digits, dump its IR, ship it, run it without the compiler
 #   make test    the test suite
+#   make fuzz    random graphs, compiled and compared (docs/reliability.md)
 #   make lint    ruff, mypy --strict, the import law
 #   make bench   the benchmarks, side by side with other frameworks
 #   make clean   remove what these commands made
@@ -23,7 +24,7 @@ TYPED := $(shell sed -n 's/^files = //p' setup.cfg | tr -d ,)
 # One stamp per set of extras, so that a second run installs nothing and needs no network.
 installed = $(VENV)/.installed-$(subst $(comma),-,$(subst $(space),,$(1)))
 
-.PHONY: help test demo lint bench clean
+.PHONY: help test fuzz demo lint bench clean
 .DEFAULT_GOAL := help
 
 help:
@@ -31,6 +32,9 @@ help:
 
 test: $(call installed,$(EXTRAS))
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+fuzz: $(call installed,$(EXTRAS))
+	$(BIN)/python -m tests.fuzz $(ARGS)
 
 demo: $(call installed,demo)
 	$(BIN)/python -m graphwright demo $(ARGS)

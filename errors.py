@@ -25,7 +25,14 @@ __all__ = [
 
 
 class GraphwrightError(Exception):
-    """Base of all errors raised on purpose by Graphwright."""
+    """Base of all errors raised on purpose by Graphwright.
+
+    Attributes
+    ----------
+    reproducer : of a fault of the compiler itself, the path of a text that shows it again; otherwise None.
+    """
+
+    reproducer: str | None = None
 
 
 class GraphError(GraphwrightError, ValueError):
@@ -60,7 +67,7 @@ class UpdateError(GraphError):
 
 
 class ArgumentError(GraphwrightError, TypeError):
-    """A compiled function was called with arguments that it cannot take."""
+    """A function was called with arguments that it cannot take."""
 
 
 class VerifyError(GraphwrightError):

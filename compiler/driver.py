@@ -46,6 +46,7 @@ class Lowered(ABC):
     ----------
     regions : the group of ops that each kernel of the program computes, by the kernel's name.
     recorder : what each pass shows its result to, if anything (`compiler.dump`).
+    folder : where reproducers of internal faults are written; None for the folder of temporary files.
     """
 
     def __init__(self, graph: Graph, optimize: bool = True) -> None:
@@ -53,6 +54,7 @@ class Lowered(ABC):
         self.optimize = optimize
         self.regions: dict[str, Graph] = {}
         self.recorder: Recorder | None = None
+        self.folder: str | os.PathLike[str] | None = None
 
     @abstractmethod
     def kernel_pipeline(self) -> Pipeline:
@@ -73,7 +75,7 @@ class Lowered(ABC):
 
         pipeline = GRAPH if self.optimize else PLAIN
         observe = self.recorder.graph if self.recorder else None
-        optimized = pipeline.run(self.graph, verifiers=_verifiers(), observe=observe).ir
+        optimized = pipeline.run(self.graph, verifiers=_verifiers(), observe=observe, failed=self._failed).ir
         assert isinstance(optimized, Graph)
         return optimized
 
@@ -88,14 +90,23 @@ class Lowered(ABC):
         def lower_kernel(region: Graph, name: str) -> Kernel:
             self.regions[name] = region
             observe = recorder.kernel if recorder else None
-            kernel = pipeline.run(lower_to_loops(region, name), verifiers=_verifiers(), observe=observe).ir
+            loops = lower_to_loops(region, name)
+            kernel = pipeline.run(loops, verifiers=_verifiers(), observe=observe, failed=self._failed).ir
             assert isinstance(kernel, Kernel)
             return kernel
 
         observe = recorder.program if recorder else None
-        program = program_pipeline(lower_kernel).run(self.optimized, observe=observe).ir
+        program = program_pipeline(lower_kernel).run(self.optimized, observe=observe, failed=self._failed).ir
         assert isinstance(program, Program)
         return program
+
+    def _failed(self, name: str, ir: Any, error: Exception) -> None:
+        """Say which pass failed, and how to see it again."""
+        from .reproduce import internal_failure
+
+        flags = "--verify-each" if isinstance(ir, Graph) else "--verify-each --host"
+        command = f"graphwright opt {{}} --passes={name} {flags}"
+        internal_failure(f"pass {name!r}", ir, f"{self.graph.name}-{name}", command, error, self.folder)
 
     def recorded(self, recorder: Recorder) -> Lowered:
         """The same graph on the same way again, from its beginning, with a recorder."""
@@ -169,8 +180,12 @@ class CpuLowered(Lowered):
     def _llvm(self) -> Any:
         from .llvm.codegen import parse
         from .llvm.foreign import link_foreign
+        from .reproduce import reproducible
 
-        return link_foreign(parse(self.module, self.target), self.program.kernels).optimize()
+        program, name = self.program, f"{self.graph.name}-llvm"
+        with reproducible("LLVM", self.graph, name, "graphwright run {}", self.folder):
+            module = parse(self.module, self.target)
+        return link_foreign(module, program.kernels).optimize()
 
 
 def _verifiers() -> dict[type, Callable[[Any], object]]:
@@ -239,6 +254,7 @@ def compile_graph(
     cache = Cache()
     target = target or _host(cache)
     lowered = CpuLowered(graph, target, optimize)
+    lowered.folder = dump
     if dump:
         from .dump import write_dump
 

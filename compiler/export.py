@@ -74,7 +74,7 @@ def write_artifact(
     except ExportError:
         raise
     except (OSError, ValueError, TypeError, KeyError) as e:
-        raise ExportError(f"{os.fspath(path)} could not be written: {e}") from e
+        raise ExportError(f"{os.fspath(path)} could not be written: {_reason(e)}") from e
 
 
 def artifact_bytes(entries: Mapping[str, CompiledEntry], *, producer: str) -> bytes:
@@ -202,6 +202,12 @@ def _unused(name: str, taken: Mapping[str, Any]) -> str:
 
 
 # --- files -----------------------------------------------------------------------------------------
+
+
+def _reason(error: Exception) -> str:
+    """Why a file cannot be written, without the name of the temporary file beside it."""
+    reason = error.strerror if isinstance(error, OSError) else None
+    return reason or str(error)
 
 
 def _replace(path: str, data: bytes) -> None:

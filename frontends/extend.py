@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DTypeError, GraphError
+from ..errors import ArgumentError, DTypeError, GraphError
 from ..ir.broadcasting import as_value
 from ..ir.dims import evaluate
 from ..ir.dtypes import DType, as_dtype, float32, promote
@@ -112,7 +112,8 @@ def elementwise(name: str, expr: Any, symbols: Sequence[Any] | None = None) -> C
     @located
     def function(*operands: Any) -> Tensor:
         if len(operands) != len(real):
-            raise TypeError(f"{name}() takes {len(real)} tensors ({', '.join(map(str, real))}), got {len(operands)}")
+            problem = f"takes {len(real)} tensors ({', '.join(map(str, real))}), got {len(operands)}"
+            fail(name, ArgumentError, problem, operands)
         return apply(op, *operands, expression=_text(exact, real))
 
     function.__name__ = function.__qualname__ = name

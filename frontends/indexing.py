@@ -75,7 +75,10 @@ def _expand(x: Tensor, keys: tuple[Any, ...]) -> list[Any]:
     if len(ellipses) > 1:
         fail("index", GraphError, "more than one ellipsis", [x])
     if used > x.ndim:
-        fail("index", IndexRangeError, f"{used} indices for {x.ndim} axes", [x])
+        fail(
+            "index", IndexRangeError, f"{used} indices for {x.ndim} axes", [x],
+            "give one index for each axis, or fewer",
+        )
     at = ellipses[0] if ellipses else len(keys)
     return [*keys[:at], *[_FULL] * (x.ndim - used), *keys[at + 1:]]
 
@@ -126,7 +129,8 @@ def _integer(x: Tensor, k: Any, size: Dim, axis: int) -> Dim:
         position = size + position
     inside = at_most(0, position) or not isinstance(position, int)
     if not inside or at_most(size, position):
-        fail("index", IndexRangeError, f"index {k} is out of range for axis {axis} of size {size}", [x])
+        advice = f"indices are -{size} .. {size - 1}" if isinstance(size, int) and size else ""
+        fail("index", IndexRangeError, f"index {k} is out of range for axis {axis} of size {size}", [x], advice)
     return position
 
 

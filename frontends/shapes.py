@@ -131,7 +131,7 @@ def as_axes(axis: int | Sequence[int] | None, rank: int, what: str) -> tuple[int
         return tuple(range(rank))
     axes = [as_axis(a, rank, what) for a in (axis if isinstance(axis, Iterable) else (axis,))]
     if len(set(axes)) < len(axes):
-        fail(what, GraphError, f"axis named twice in {axis}")
+        fail(what, GraphError, f"axis named twice in {axis}", advice="name each axis once; -1 is the last one")
     return tuple(sorted(axes))
 
 

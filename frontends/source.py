@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import sys
 from collections.abc import Callable
 from typing import TypeVar
 
+from ..errors import GraphError
 from ..ir.graph import Loc, current_location, source_location
 
 __all__ = ["located", "user_location"]
@@ -30,6 +32,15 @@ def user_location() -> Loc | None:
     return None
 
 
+def _name_line(error: GraphError, loc: Loc | None) -> None:
+    """Let an error name the user's line, if its message does not yet."""
+    message = str(error)
+    if loc is not None and f"{loc.file}:{loc.line}" not in message:
+        head, newline, rest = message.partition("\n")
+        where = "in the call at" if re.search(r" at \S+:\d+", head) else "at"  # it tells of another line
+        error.args = (f"{head}  {where} {loc.file}:{loc.line}{newline}{rest}",)
+
+
 def located(function: F) -> F:
     """Give the values that a public function makes the source line of its caller.
 
@@ -40,7 +51,11 @@ def located(function: F) -> F:
     def wrapper(*args: object, **kwargs: object) -> object:
         if current_location() is not None:
             return function(*args, **kwargs)
-        with source_location(user_location()):
-            return function(*args, **kwargs)
+        with source_location(loc := user_location()):
+            try:
+                return function(*args, **kwargs)
+            except GraphError as error:
+                _name_line(error, loc)
+                raise
 
     return wrapper  # type: ignore[return-value]

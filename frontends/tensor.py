@@ -10,10 +10,10 @@ from typing import Any, NoReturn, Union
 
 import numpy as np
 
-from ..errors import DTypeError, GraphError, UpdateError
+from ..errors import DTypeError, GraphError, GraphwrightError, UpdateError
 from ..ir.broadcasting import as_value, full
 from ..ir.dims import Dim, Poly, symbol
-from ..ir.dtypes import DType, as_dtype, int64
+from ..ir.dtypes import DTYPES, DType, as_dtype, int64
 from ..ir.graph import Value, make
 from ..ir.op import OPS, Op
 from ..ir.ops import leaf  # noqa: F401  (fills the registry)
@@ -30,7 +30,16 @@ ArrayLike = Union["Tensor", Poly, np.ndarray[Any, Any], Sequence[Any], bool, int
 
 def to_array(x: object, dtype: DType | None = None) -> np.ndarray[Any, Any]:
     """An array of a supported dtype; Python floats and lists of them become float32 by default."""
-    array = np.asarray(x)
+    try:
+        array = np.asarray(x)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, GraphwrightError):
+            raise
+        fail("array", GraphError, f"a {type(x).__name__} that is no array", (), "rows need one length, and numbers")
+    if array.dtype.kind not in "biufc":
+        advice = f"the supported dtypes are {', '.join(DTYPES)}"
+        what = f"an array of {array.dtype.name}" if isinstance(x, np.ndarray) else f"a {type(x).__name__}"
+        fail("array", DTypeError, f"{what} holds no numbers", (), advice)
     if dtype is None and array.dtype == np.float64 and not isinstance(x, (np.ndarray, np.generic)):
         array = array.astype(np.float32)
     return array.astype((dtype or as_dtype(array.dtype)).numpy, copy=False)

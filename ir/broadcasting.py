@@ -107,7 +107,10 @@ def lift(op: Op, operands: Sequence[object]) -> tuple[Value, ...]:
         head, operands = tuple(operands[:1]), operands[1:]
     if not all(isinstance(x, (Value, np.ndarray, *_SCALARS)) for x in (*head, *operands)):
         bad = next(x for x in (*head, *operands) if not isinstance(x, (Value, np.ndarray, *_SCALARS)))
-        raise GraphError(f"{op.name}: operand of type {type(bad).__name__}; give tensors, arrays or numbers")
+        made = [x for x in (*head, *operands) if isinstance(x, Value)]
+        Typing(op, made, {}).fail(
+            GraphError, f"an operand of type {type(bad).__name__}", "give tensors, arrays or numbers"
+        )
     operands = [as_value(x) if isinstance(x, np.ndarray) else x for x in operands]
     try:
         dtype = _common_dtype(op, operands)

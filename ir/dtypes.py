@@ -185,7 +185,7 @@ def result_dtype_with_scalar(dtype: DType, scalar: bool | int | float) -> DType:
         if dtype.is_integer:
             info = np.iinfo(dtype.numpy)
             if not info.min <= scalar <= info.max:
-                raise DTypeError(f"Python integer {scalar} does not fit {dtype!r}")
+                raise DTypeError(f"Python integer {scalar} does not fit {dtype!r}; cast the tensor with astype first")
         return dtype
     if isinstance(scalar, float) and dtype.is_float:
         return dtype

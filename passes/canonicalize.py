@@ -156,7 +156,7 @@ def _nested(value: Value) -> bool:
 @CANONICALIZE.rule("dim", "dim of a known size -> full")
 def _known_dim(value: Value) -> Value | None:
     size = value.attrs["value"]
-    return full_like(value.tensor, size) if isinstance(size, int) else None
+    return size_as_number(size, value) if isinstance(size, int) else None
 
 
 @CANONICALIZE.rule(lambda op: op.commutative, "constant op x -> x op constant")
@@ -257,7 +257,7 @@ def size_as_number(count: Dim, like: Value) -> Value:
     """A number of elements as a tensor like another one."""
     dtype = like.tensor.dtype
     if isinstance(count, int):
-        return full(like.tensor.shape, count, dtype)
+        return full(like.tensor.shape, OPS["dim"].reference(count, dtype).item(), dtype)
     return broadcast_to(OPS["dim"](value=count, dtype=dtype), like.tensor.shape)
 
 

@@ -155,6 +155,7 @@ class Pipeline:
         snapshots: bool = False,
         dump: Callable[[int, str, str], object] | None = None,
         observe: Callable[[Any, PassReport | None], object] | None = None,
+        failed: Callable[[str, Any, Exception], object] | None = None,
     ) -> PipelineResult:
         """Run all passes.
 
@@ -167,6 +168,8 @@ class Pipeline:
         dump : called as ``dump(position, pass name, text)`` with each pass's result; position 0 is
             what went in, named ``"input"``.
         observe : called as ``observe(ir, report)`` with what went in (and None), then with each pass's result.
+        failed : called as ``failed(pass name, what the pass was given, error)`` when one fails; it may raise
+            an error that says more.
 
         Raises
         ------
@@ -181,8 +184,14 @@ class Pipeline:
             observe(ir, None)
         result = PipelineResult(ir, self.given)
         for position, p in enumerate(self.passes, 1):
-            report = _run_pass(p, result, snapshots or dump is not None)
-            _check(checks, result.ir, f"pass {p.name!r}")
+            given = result.ir
+            try:
+                report = _run_pass(p, result, snapshots or dump is not None)
+                _check(checks, result.ir, f"pass {p.name!r}")
+            except Exception as error:
+                if failed:
+                    failed(p.name, given, error)
+                raise
             if dump:
                 dump(position, p.name, report.text or "")
             if observe:

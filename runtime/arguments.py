@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import GraphwrightError
+
 __all__ = ["as_array"]
 
 _RANK = {"b": 0, "u": 1, "i": 1, "f": 2}  # a Python value may become one of its own rank or higher
@@ -28,11 +30,14 @@ def as_array(value: Any, dtype: np.dtype[Any], what: str, error: type[Exception]
     typed = isinstance(value, (np.ndarray, np.generic)) or not _is_plain(value)
     try:
         array = np.asarray(value)
+    except GraphwrightError:  # of a symbolic tensor
+        raise error(f"{what} needs an array, got a {type(value).__name__}, which has no value") from None
     except (TypeError, ValueError, OverflowError) as e:
         raise error(f"{what} of {type(value).__name__} is not an array: {e}") from None
     if typed and array.dtype.newbyteorder("=") != dtype:
         advice = "" if array.dtype.kind in "OSUVmM" else f"; pass x.astype({dtype.name!r})"
-        raise error(f"{what} has dtype {array.dtype.name}, not {dtype.name}{advice}")
+        found = f"a {type(value).__name__}" if array.dtype.kind == "O" else array.dtype.name
+        raise error(f"{what} needs an array of dtype {dtype.name}, got {found}{advice}")
     if not typed:
         return _convert(array, dtype, what, error)
     shape = array.shape  # ascontiguousarray makes 0-d arrays 1-d
@@ -48,7 +53,7 @@ def _convert(array: NDArray[Any], dtype: np.dtype[Any], what: str, error: type[E
     if array.size == 0:
         return array.astype(dtype)
     if _RANK.get(array.dtype.kind, 9) > _RANK[dtype.kind]:
-        kind = {"b": "booleans", "i": "integers", "u": "integers", "f": "floats", "c": "complex numbers"}
+        kind = {"b": "booleans", "i": "integers", "u": "integers", "f": "floats", "c": "complex numbers", "U": "text"}
         found = kind.get(array.dtype.kind, "no numbers, numbers beyond 64 bits, or rows of unequal length")
         raise error(f"{what} has dtype {dtype.name}, but the value holds {found}")
     if dtype.kind in "iu" and array.dtype.kind in "iu":

@@ -11,11 +11,12 @@ import multiprocessing
 import os
 import random
 import re
+import signal
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ from graphwright.passes.manager import PassReport
 from graphwright.passes.pipelines import GRAPH
 from graphwright.runtime.artifact import load
 
-__all__ = ["Failure", "Plan", "Worker", "fuzz", "main"]
+__all__ = ["Failure", "Plan", "Worker", "fuzz", "main", "recheck"]
 
 Sizes = Mapping[str, int]
 EDGES: tuple[Sizes, ...] = ({"N": 1, "M": 1}, {"N": 0, "M": 3}, {"N": 5, "M": 0}, {"N": 1, "M": 0}, {"N": 0, "M": 1})
@@ -189,8 +190,9 @@ class Worker:
         if self._served > RENEWAL:
             self.close()
             self._start()
-        self._connection.send((print_graph(graph), plan))
+        text = print_graph(graph)
         try:
+            self._connection.send((text, plan))
             if self._connection.poll(self.patience):
                 found: Failure | None = self._connection.recv()
                 return found
@@ -210,6 +212,7 @@ class Worker:
 
 def _serve(connection: Any) -> None:
     np.seterr(all="ignore")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other process ends this one
     while True:
         try:
             text, plan = connection.recv()
@@ -256,12 +259,28 @@ def reproducer(graph: Graph, plan: Plan, failure: Failure) -> str:
     sizes = ",".join(f"{name}={size}" for name, size in found.items() if name in graph.symbols)
     lines = [
         f"seed {plan.seed}: {failure.kind}",
-        f"found by: python -m tests.fuzz --seed {plan.seed} --count 1",
+        f"again:    python -m tests.fuzz --seed {plan.seed} --count 1, or with this file's name",
         f"replay:   graphwright run seed-{plan.seed}.gwir{f' --dims {sizes}' if sizes else ''}",
         "",
         *failure.message.splitlines()[:20],
     ]
     return "".join(f"// {line}".rstrip() + "\n" for line in lines) + print_graph(graph)
+
+
+def recheck(paths: Sequence[Path]) -> int:
+    """Check written failures again; the number of those that still fail."""
+    failures = 0
+    with _environment(), contextlib.closing(Worker()) as worker:
+        for path in paths:
+            text = path.read_text()
+            seed, sizes = re.search(r"^// seed (\d+)", text), re.search(r"^// replay: .* --dims (\S+)", text, re.M)
+            plan = Plan.of(int(seed[1]) if seed else 0)
+            named = re.findall(r"(\w+)=(\d+)", sizes[1] if sizes else "")
+            plan = replace(plan, sizes=({name: int(size) for name, size in named},), artifact=True)
+            failure = worker.check(parse_graph(text), plan)
+            failures += failure is not None
+            print(f"{path}: {f'{failure.kind}: {failure.message[:200]}' if failure else 'passes'}")
+    return failures
 
 
 # --- the loop -------------------------------------------------------------------------------------
@@ -306,7 +325,12 @@ def fuzz(seed: int, minutes: float, count: int | None, out: Path) -> Tally:
 
 
 def _one(worker: Worker, plan: Plan, tally: Tally, out: Path) -> None:
-    graph = plan.graph()
+    try:
+        graph = plan.graph()
+    except Exception as error:  # there is nothing to reduce: the ops' type rules or derivatives refuse
+        tally.failures[f"generator: {type(error).__name__}"] += 1
+        print(f"seed {plan.seed}: no graph: {error!r}", flush=True)
+        return
     tally.ops.update(v.op.name for v in graph)
     failure = worker.check(graph, plan)
     if failure is None:
@@ -339,7 +363,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--count", type=int, help="how many graphs at most")
     parser.add_argument("--seed", type=int, default=0, help="of the first graph; each next one has the next")
     parser.add_argument("--out", type=Path, default=Path("build/fuzz"), help="where failures are written")
+    parser.add_argument("file", type=Path, nargs="*", help="failures that were written: only these are checked")
     args = parser.parse_args(argv)
+    if args.file:
+        return 1 if recheck(args.file) else 0
     minutes = args.minutes if args.minutes is not None else 2.0 if args.count is None else float("inf")
     tally = fuzz(args.seed, minutes, args.count, args.out)
     print(tally)

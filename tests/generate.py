@@ -24,7 +24,7 @@ LARGE = {"N": 300, "M": 130}
 STEPS: tuple[tuple[Callable[[Builder], None], int], ...] = (
     (Builder.unary, 5), (Builder.arithmetic, 7), (Builder.exact_unary, 3), (Builder.rounding, 1), (Builder.signs, 1),
     (Builder.transcendental_binary, 2), (Builder.float_division, 1), (Builder.integers, 3),
-    (Builder.comparison, 2), (Builder.logic, 1), (Builder.where, 3), (Builder.cast, 2),
+    (Builder.comparison, 2), (Builder.logic, 2), (Builder.where, 3), (Builder.cast, 2),
     (Builder.broadcast, 3), (Builder.reshape, 3), (Builder.transpose, 3), (Builder.slice, 3), (Builder.pad, 2),
     (Builder.concat, 2), (Builder.reverse, 1), (Builder.reduce, 5), (Builder.position, 1), (Builder.dot, 4),
     (Builder.dense, 2), (Builder.conv, 1), (Builder.pool, 1), (Builder.take, 2), (Builder.scatter, 1),

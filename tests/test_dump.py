@@ -152,7 +152,7 @@ def test_what_was_made_before_a_failure_is_there(tmp_path, monkeypatch):
         return Pipeline([Pass("schedule", broken)])
 
     monkeypatch.setattr(pipelines, "cpu_kernel_pipeline", pipeline)
-    with pytest.raises(ValueError, match="no schedule"):
+    with pytest.raises(CompileError, match="pass 'schedule' failed: ValueError: no schedule"):
         layer(dump=tmp_path)
     files = sorted(p.name for p in (tmp_path / "layer").glob("*.gwir"))
     assert files[-2:] == ["09-fuse.gwir", "10-last-kernel.gwir"]

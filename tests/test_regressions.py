@@ -10,7 +10,7 @@ from graphwright.compiler.driver import compile_graph
 from graphwright.errors import CompileError, DimensionError
 from graphwright.ir import dims
 from graphwright.ir.broadcasting import full
-from graphwright.ir.dtypes import float32
+from graphwright.ir.dtypes import DTYPES, float32
 from graphwright.ir.graph import Graph
 from graphwright.ir.interpreter import interpret
 from graphwright.ir.loops import For, statements
@@ -139,3 +139,22 @@ def test_a_dimension_with_the_name_of_a_loop_is_refused(name: str) -> None:
         return
     with pytest.raises(CompileError, match=f"dimension '{name}'"):
         compile_graph(g, structure="*")
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "int32", "float32", "bool"])
+@pytest.mark.parametrize("size", [N, 300])
+def test_a_size_that_its_dtype_cannot_hold(size: dims.Dim, dtype: str) -> None:
+    """A sum of ones became a `full` of 300 in uint8, which the interpreter refused; integers wrap."""
+    x, kind = input_value("x", (N,), "float32"), DTYPES[dtype]
+    results = [OPS["dim"](value=size, dtype=kind), OPS["iota"](shape=(size,), axis=0, dtype=kind)]
+    if not kind.is_bool:
+        results.append(OPS["sum"](full((5, size), 1, kind), axes=(0, 1)))
+    g = graph([x], results)
+    for optimize in (True, False):
+        compiled = compile_graph(g, structure=["list", *["*"] * len(results)], optimize=optimize)
+        for n in (3, 300):
+            array = np.zeros(n, np.float32)
+            expected = interpret(g, [array])[0]
+            for stage in (compiled.executable(array), interpret(compiled.lowered.optimized, [array])[0]):
+                for a, b in zip(stage, expected, strict=True):
+                    np.testing.assert_array_equal(a, b)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from inspect import Parameter, Signature
 
+from ...errors import ArgumentError
 from ...ir.dtypes import as_dtype
 from ...ir.op import Op
 from ...ir.ops import elementwise as _records
+from ..shapes import fail
 from ..source import located
 from ..tensor import ArrayLike, Tensor, apply, to_value
 
@@ -22,7 +24,8 @@ def _function(op: Op) -> Callable[..., Tensor]:
     @located
     def function(*operands: ArrayLike) -> Tensor:
         if len(operands) != op.arity:
-            raise TypeError(f"{name}() takes {op.arity} tensors ({', '.join(names)}), got {len(operands)}")
+            problem = f"takes {op.arity} tensors ({', '.join(names)}), got {len(operands)}"
+            fail(name, ArgumentError, problem, operands)
         return apply(op, *operands)
 
     function.__name__ = function.__qualname__ = name

@@ -64,7 +64,7 @@ def matmul(x1: ArrayLike, x2: ArrayLike) -> Tensor:
         fail(
             "matmul", ShapeError,
             f"the leading dimensions [{shape_text(a.shape[:-2])}] and [{shape_text(b.shape[:-2])}] do not broadcast",
-            [a, b],
+            [a, b], "they must be equal or 1, aligned at the last of them",
         )
     rank, axes = len(lead), tuple(range(len(lead)))
     a, b = broadcast_to(a, (*lead, *a.shape[-2:])), broadcast_to(b, (*lead, *b.shape[-2:]))
@@ -159,12 +159,18 @@ def _labels(equation: str, operands: Sequence[Tensor]) -> tuple[list[str], str]:
     if not arrow:
         out = "".join(sorted(c for c in set(letters) if letters.count(c) == 1))
     if len(set(out)) < len(out) or not set(out) <= set(letters):
-        fail("einsum", GraphError, f"the result {out!r} of {equation!r} repeats or invents an axis", operands)
+        fail(
+            "einsum", GraphError, f"the result {out!r} of {equation!r} repeats or invents an axis", operands,
+            "each letter of the result stands once, and in an operand",
+        )
     sizes: dict[str, object] = {}
     for term, x in zip(terms, operands):
         for c, size in zip(term, x.shape):
             if not equal(sizes.setdefault(c, size), size):  # type: ignore[arg-type]
-                fail("einsum", ShapeError, f"axis {c!r} has the sizes {sizes[c]} and {size}", operands)
+                fail(
+                    "einsum", ShapeError, f"axis {c!r} has the sizes {sizes[c]} and {size}", operands,
+                    "axes with one letter must have one size",
+                )
     return terms, out
 
 

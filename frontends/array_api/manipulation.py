@@ -136,7 +136,10 @@ def squeeze(x: ArrayLike, axis: int | Sequence[int] | None = None) -> Tensor:
         axes = as_axes(axis, x.ndim, "squeeze")
     for a in axes:
         if x.shape[a] != 1:
-            fail("squeeze", ShapeError, f"axis {a} has size {x.shape[a]}, not 1", [x])
+            fail(
+                "squeeze", ShapeError, f"axis {a} has size {x.shape[a]}, not 1", [x],
+                "only axes of size 1 can be left out; gw.sum or an index takes others away",
+            )
     return reshape(x, tuple(d for k, d in enumerate(x.shape) if k not in axes))
 
 
@@ -209,7 +212,10 @@ def stack(arrays: Sequence[ArrayLike], axis: int = 0) -> Tensor:
     tensors = _common("stack", arrays)
     first = tensors[0].shape
     if any(t.ndim != len(first) or not all(map(equal, t.shape, first)) for t in tensors):
-        fail("stack", ShapeError, "the tensors need one shape", tensors)
+        fail(
+            "stack", ShapeError, "the tensors need one shape", tensors,
+            "gw.concat joins tensors along an axis that they have",
+        )
     axis = as_axis(axis, len(first) + 1, "stack")
     return concat([expand_dims(t, axis) for t in tensors], axis)
 
@@ -241,7 +247,10 @@ def split(x: ArrayLike, sections: int | Sequence[int | Dim], axis: int = 0) -> t
     if isinstance(sections, int):
         part = floordiv(size, sections) if sections > 0 else 0
         if sections < 1 or not equal(part * sections, size):
-            fail("split", ShapeError, f"axis {axis} of size {size} is not divisible into {sections} parts", [x])
+            fail(
+                "split", ShapeError, f"axis {axis} of size {size} is not divisible into {sections} parts", [x],
+                "give the positions to split at, as a list, for unequal parts",
+            )
         cuts: list[Any] = [part * k for k in range(sections + 1)]
     else:
         cuts = [0, *sections, size]
@@ -333,7 +342,10 @@ def pad(x: ArrayLike, pad_width: Any, constant_values: bool | int | float = 0) -
     else:
         pairs = list(pad_width)
     if len(pairs) != x.ndim or any(len(p) != 2 for p in pairs):
-        fail("pad", ShapeError, f"{pad_width} is not one pair (before, after) per axis", [x])
+        fail(
+            "pad", ShapeError, f"{pad_width} is not one pair (before, after) per axis", [x],
+            "give a number, one pair, or as many pairs as there are axes",
+        )
     low, high = (tuple(as_dim(p[k], "pad") for p in pairs) for k in (0, 1))
     if not any(low) and not any(high):
         return x

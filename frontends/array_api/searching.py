@@ -62,7 +62,10 @@ def take(x: ArrayLike, indices: ArrayLike, axis: int | None = None) -> Tensor:
     """
     x = asarray(x)
     if axis is None and x.ndim != 1:
-        fail("take", ShapeError, f"the axis must be given for a tensor of rank {x.ndim}", [x])
+        fail(
+            "take", ShapeError, f"the axis must be given for a tensor of rank {x.ndim}", [x],
+            "for rows: gw.take(x, indices, axis=0)",
+        )
     axis = as_axis(axis or 0, x.ndim, "take")
     return apply("take", x, _indices("take", x, indices), axis=axis)
 
@@ -77,7 +80,10 @@ def take_along_axis(x: ArrayLike, indices: ArrayLike, axis: int = -1) -> Tensor:
     positions = _indices("take_along_axis", x, indices)
     axis = as_axis(axis, x.ndim, "take_along_axis")
     if positions.ndim != x.ndim:
-        fail("take_along_axis", ShapeError, "the indices need the rank of the tensor", [x, positions])
+        fail(
+            "take_along_axis", ShapeError, "the indices need the rank of the tensor", [x, positions],
+            "add axes to the indices with gw.expand_dims",
+        )
     rows, columns = moveaxis(x, axis, -1), moveaxis(positions, axis, -1)
     if rows.shape[:-1] != columns.shape[:-1]:
         fail("take_along_axis", ShapeError, "the dimensions other than the axis differ", [x, positions])

@@ -222,6 +222,11 @@ def cross_entropy(
     if t.dtype.is_float:
         if ignore_index is not None:
             fail("cross_entropy", GraphError, "ignore_index needs integer labels", [x, t])
+        if t.ndim < x.ndim:
+            fail(
+                "cross_entropy", DTypeError, f"labels must be integers, got {t.dtype!r}", [x, t],
+                "cast with astype; probabilities have the shape of the scores",
+            )
         return _soft(x, t, class_weight, reduction, label_smoothing)
     if not t.dtype.is_integer:
         fail("cross_entropy", DTypeError, f"needs integer labels or probabilities, got {t.dtype!r}", [x, t])

@@ -33,7 +33,10 @@ def _trailing(name: str, x: Tensor, normalized_shape: int | Sequence[Dim]) -> tu
     shape = as_shape(normalized_shape, name)
     own = x.shape[x.ndim - len(shape):]
     if not shape or len(shape) > x.ndim or not all(map(equal, shape, own)):
-        fail(name, ShapeError, f"normalized_shape {shape} is not that of the last axes", [x])
+        fail(
+            name, ShapeError, f"normalized_shape {shape} is not that of the last axes", [x],
+            "statistics are taken over the last axes: give their sizes",
+        )
     return tuple(range(x.ndim - len(shape), x.ndim))
 
 

@@ -40,7 +40,8 @@ def _check(t: Typing, x: Sequence[Dim], w: Sequence[Dim]) -> tuple[Dim, ...]:
         t.fail(GraphError, f"groups must be a positive integer, got {groups}")
     if not equal(x[1], w[1] * groups):
         t.fail(
-            ShapeError, f"the input has {x[1]} channels, the kernel takes {w[1]} in each of {groups} groups"
+            ShapeError, f"the input has {x[1]} channels, the kernel takes {w[1]} in each of {groups} groups",
+            "the input is [N, channels, *spatial], the kernel [outputs, channels // groups, *spatial]",
         )
     if not equal(mod(w[0], groups), 0):
         t.fail(ShapeError, f"{w[0]} output channels do not divide into {groups} groups")

@@ -64,7 +64,7 @@ full = register(Op(
 
 
 def _iota(shape: tuple[int, ...], axis: int, dtype: Any) -> Any:
-    column = np.arange(shape[axis], dtype=dtype.numpy).reshape((-1,) + (1,) * (len(shape) - axis - 1))
+    column = np.arange(shape[axis]).astype(dtype.numpy).reshape((-1,) + (1,) * (len(shape) - axis - 1))
     return np.broadcast_to(column, shape)
 
 
@@ -87,11 +87,11 @@ iota = register(Op(
 dim = register(Op(
     "dim", "map",
     infer=lambda t: TensorType(t["dtype"], ()),
-    reference=lambda value, dtype: np.asarray(value, dtype.numpy),
+    reference=lambda value, dtype: np.asarray(value).astype(dtype.numpy),
     define=lambda d: cast(Index(d["value"]), d.out.dtype),
     vjp=ZERO_GRADIENT,
     attrs={"value": REQUIRED, "dtype": REQUIRED},
     cost=0, arity=0,
     samples=lambda: [Sample((), {"value": 7, "dtype": as_dtype(t)}) for t in ("float32", "int64")],
-    doc="A dimension as a number.",
+    doc="A dimension as a number; integers wrap.",
 ))

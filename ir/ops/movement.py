@@ -306,7 +306,8 @@ def _infer_concat(t: Typing) -> Type:
             k == axis or equal(p, q) for k, (p, q) in enumerate(zip(x.shape, first.shape))
         )
         if not fits:
-            t.fail(ShapeError, f"operands must have the same shape except along axis {axis}")
+            advice = "choose another axis, or cut or pad the operands"
+            t.fail(ShapeError, f"operands must have the same shape except along axis {axis}", advice)
         total = total + x.shape[axis]
     return first.with_shape([*first.shape[:axis], total, *first.shape[axis + 1:]])
 
