@@ -17,7 +17,7 @@ from error_cases import CASES, GROUPS, Case
 
 import graphwright as gw
 from graphwright import nn
-from graphwright.frontends import cli
+from graphwright.frontends import cli, tensor
 from graphwright.ir import graph
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "errors.md"
@@ -57,6 +57,7 @@ def alone(tmp_path, monkeypatch, registry) -> Iterator[None]:
     """An empty folder, and no values of other tests, whose lines would be named instead of the snippet's."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(graph, "_interned", type(graph._interned)())
+    monkeypatch.setattr(tensor, "_states", type(tensor._states)())  # nor their variables' names
     yield
 
 
