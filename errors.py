@@ -12,7 +12,6 @@ __all__ = [
     "DifferentiationError",
     "DimensionError",
     "ExportError",
-    "GradientError",
     "GraphError",
     "GraphwrightError",
     "IndexRangeError",
@@ -57,9 +56,6 @@ class IndexRangeError(GraphError, IndexError):
 
 class DifferentiationError(GraphError):
     """A gradient does not exist or was asked for wrongly."""
-
-
-GradientError = DifferentiationError
 
 
 class UpdateError(GraphError):

@@ -62,7 +62,7 @@ def _model(triple: str, features: dict[str, bool]) -> CpuModel:
         return CpuModel(vector_bytes=16, registers=32)
     if features.get("avx512vl"):
         # 32 registers of 32 bytes: wider ones lower the clock or are split in two on many of these
-        return CpuModel(vector_bytes=32, registers=32, l2_bytes=1024 * 1024)
+        return CpuModel(vector_bytes=32, registers=32)
     if features.get("avx2"):
         return CpuModel(vector_bytes=32, registers=16)
     return CpuModel(vector_bytes=16, registers=16)

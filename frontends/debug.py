@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import GraphError
-from ..ir.graph import Graph, Value, topological
+from ..ir.graph import Value, topological
 from ..runtime.structure import unflatten
 from .shapes import check_name, fail
 from .source import located
@@ -164,6 +164,3 @@ class WatchedExecutable:
         return unflatten(self.structure, results[:n])
 
 
-def with_watched(graph: Graph, values: Sequence[Value]) -> Graph:
-    """The graph with further outputs."""
-    return Graph(graph.name, graph.inputs, graph.states, (*graph.outputs, *values), graph.updates, graph.names)

@@ -395,9 +395,3 @@ class Variable(Tensor):
 def _candidates(name: str) -> Iterator[str]:
     yield name
     yield from (f"{name}_{k}" for k in itertools.count(1))
-
-
-def check_dtype(function: str, x: Tensor, kinds: str, wanted: str) -> None:
-    """Require a dtype kind (letters of ``"biuf"``) of an argument."""
-    if x.dtype.kind not in kinds:
-        fail(function, DTypeError, f"needs {wanted}, got {x.dtype!r}", [x], "cast with astype")

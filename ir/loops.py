@@ -232,9 +232,6 @@ class Kernel:
         return print_kernel(self)
 
 
-TRUE = Const(True, bool_)
-
-
 def children(expr: Expr) -> tuple[Expr, ...]:
     """The direct subexpressions."""
     if isinstance(expr, Scalar):

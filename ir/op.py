@@ -6,7 +6,6 @@ and the tests all read these records; adding an op is adding one record to one f
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, Protocol, Union
@@ -15,7 +14,6 @@ import numpy as np
 
 from ..errors import DimensionError, GraphError, GraphwrightError, ShapeError
 from .dims import INT64_MAX, Dim, at_most, equal, symbol
-from .dtypes import DType
 from .graph import Graph, Loc, Value, current_location, make
 from .loops import Buffer, Expr, Stmt
 from .types import TensorType, Type
@@ -168,12 +166,6 @@ class Lowering:
     fresh: Callable[[str], str]
 
 
-def fresh_names(prefix: str) -> Callable[[], str]:
-    """A source of names ``prefix0, prefix1, ...``."""
-    counter = itertools.count()
-    return lambda: f"{prefix}{next(counter)}"
-
-
 @dataclass(frozen=True)
 class Sample:
     """Operands and attributes on which an op is tested.
@@ -303,12 +295,3 @@ def register(op: Op) -> Op:
     OPS[op.name] = op
     return op
 
-
-def result_dtype_float(t: Typing) -> DType:
-    """The common floating dtype of the operands; refuses others."""
-    from ..errors import DTypeError
-
-    dtype = t.types[0].dtype
-    if not dtype.is_float:
-        t.fail(DTypeError, f"needs floating-point operands, got {dtype!r}", "cast them with astype(x, 'float32')")
-    return dtype

@@ -11,12 +11,10 @@ __all__ = ["CpuModel"]
 
 @dataclass(frozen=True)
 class CpuModel:
-    """Vector width in bytes, number of vector registers, cache sizes in bytes."""
+    """Vector width in bytes, and number of vector registers."""
 
     vector_bytes: int = 32
     registers: int = 16
-    l1_bytes: int = 32 * 1024
-    l2_bytes: int = 512 * 1024
 
     def lanes(self, dtype: DType) -> int:
         """Elements of a dtype in one vector register."""

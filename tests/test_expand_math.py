@@ -11,6 +11,7 @@ import pytest
 from graphwright.errors import CompileError
 from graphwright.ir.dtypes import DTYPES, DType, float32, float64, int64
 from graphwright.ir.loops import Buffer, Const, For, If, Kernel, Let, Load, Reduce, Scalar, Store, Temp, walk
+from graphwright.ir.ops import OPS
 from graphwright.ir.scalars import SCALARS, apply, const
 from graphwright.passes.expand_math import ULP, expand_expr, expand_math
 
@@ -396,3 +397,8 @@ def test_a_kernel_without_math_is_itself():
     x, y, i = buffer("x"), buffer("y"), Temp("i", int64)
     kernel = Kernel("k", (x,), (y,), (For("i", 8, (Store(y, (i,), apply("abs", Load(x, (i,)))),)),))
     assert expand_math(kernel) is kernel
+
+
+@pytest.mark.parametrize("name", [n for n, dtype in ULP if dtype == "float32" and n in OPS])
+def test_records_state_the_bound_that_is_tested(name):
+    assert OPS[name].ulp == ULP[name, "float32"]

@@ -249,7 +249,7 @@ abs_ = elementwise(
 )
 sign: Op = elementwise("sign", np.sign, kinds="iuf", scalar=_sign, cost=2, doc="-1, 0 or 1; NaN of NaN.")
 pow_ = elementwise(
-    "pow", _ipow, kinds="iuf", arity=2, vjp=_vjp_pow, samples=floats(0.25, 3, 2), ulp=4, cost=30,
+    "pow", _ipow, kinds="iuf", arity=2, vjp=_vjp_pow, samples=floats(0.25, 3, 2), ulp=1, cost=30,
     scalar=lambda a, b: apply("pow" if a.dtype.is_float else "ipow", a, b),
     doc="a to the power b; an integer to a negative power is truncated towards 0.",
 )
@@ -266,7 +266,7 @@ reciprocal = elementwise(
     vjp=lambda g, y, x: (-g * (y * y),), cost=4, doc="1 / x",
 )
 hypot = elementwise(
-    "hypot", np.hypot, arity=2, samples=floats(0.5, 4, 2), ulp=2, cost=12,
+    "hypot", np.hypot, arity=2, samples=floats(0.5, 4, 2), ulp=1, cost=12,
     vjp=lambda g, y, a, b: (g * (a / y), g * (b / y)), doc="sqrt(a*a + b*b) without overflow.",
 )
 max_ = elementwise(
@@ -313,63 +313,63 @@ exp2 = elementwise(
     "exp2", np.exp2, vjp=lambda g, y, x: (g * (y * LN2),), ulp=2, cost=12, doc="2 to the power x.",
 )
 expm1 = elementwise(
-    "expm1", np.expm1, vjp=lambda g, y, x: (g * (y + 1),), ulp=3, cost=16, doc="exp(x) - 1, exact near 0.",
+    "expm1", np.expm1, vjp=lambda g, y, x: (g * (y + 1),), ulp=2, cost=16, doc="exp(x) - 1, exact near 0.",
 )
 log = elementwise(
     "log", np.log, vjp=lambda g, y, x: (g / x,), samples=floats(0.1, 8), ulp=2, cost=12,
     doc="Natural logarithm.",
 )
 log1p = elementwise(
-    "log1p", np.log1p, vjp=lambda g, y, x: (g / (1 + x),), samples=floats(-0.9, 8), ulp=3, cost=14,
+    "log1p", np.log1p, vjp=lambda g, y, x: (g / (1 + x),), samples=floats(-0.9, 8), ulp=2, cost=14,
     doc="log(1 + x), exact near 0.",
 )
 log2 = elementwise(
-    "log2", np.log2, vjp=lambda g, y, x: (g / (x * LN2),), samples=floats(0.1, 8), ulp=3, cost=13,
+    "log2", np.log2, vjp=lambda g, y, x: (g / (x * LN2),), samples=floats(0.1, 8), ulp=2, cost=13,
     doc="Logarithm to base 2.",
 )
 log10 = elementwise(
-    "log10", np.log10, vjp=lambda g, y, x: (g / (x * LN10),), samples=floats(0.1, 8), ulp=3, cost=13,
+    "log10", np.log10, vjp=lambda g, y, x: (g / (x * LN10),), samples=floats(0.1, 8), ulp=1, cost=13,
     doc="Logarithm to base 10.",
 )
 logaddexp = elementwise(
-    "logaddexp", np.logaddexp, arity=2, commutative=True, ulp=4, cost=26,
+    "logaddexp", np.logaddexp, arity=2, commutative=True, ulp=3, cost=26,
     vjp=lambda g, y, a, b: (g * sigmoid(a - b), g * sigmoid(b - a)),
     doc="log(exp(a) + exp(b)) without overflow.",
 )
 sigmoid: Op = elementwise(
-    "sigmoid", SCALARS["sigmoid"].reference, vjp=lambda g, y, x: (g * (y - y * y),), ulp=4, cost=16,
+    "sigmoid", SCALARS["sigmoid"].reference, vjp=lambda g, y, x: (g * (y - y * y),), ulp=3, cost=16,
     doc="1 / (1 + exp(-x))",
 )
 softplus = elementwise(
-    "softplus", SCALARS["softplus"].reference, vjp=lambda g, y, x: (g * sigmoid(x),), ulp=4, cost=26,
+    "softplus", SCALARS["softplus"].reference, vjp=lambda g, y, x: (g * sigmoid(x),), ulp=2, cost=26,
     doc="log(1 + exp(x)) without overflow.",
 )
 erf = elementwise(
-    "erf", lambda x: SCALARS["erf"].reference(x).astype(np.asarray(x).dtype), ulp=4, cost=20,
+    "erf", lambda x: SCALARS["erf"].reference(x).astype(np.asarray(x).dtype), ulp=2, cost=20,
     vjp=lambda g, y, x: (g * (2 / math.sqrt(math.pi) * exp(-(x * x))),), doc="The error function.",
 )
 
 
 # --- trigonometry and hyperbolic functions -------------------------------------------------------
 
-sin = elementwise("sin", np.sin, vjp=lambda g, y, x: (g * cos(x),), ulp=2, cost=16, doc="Sine.")
-cos: Op = elementwise("cos", np.cos, vjp=lambda g, y, x: (-g * sin(x),), ulp=2, cost=16, doc="Cosine.")
+sin = elementwise("sin", np.sin, vjp=lambda g, y, x: (g * cos(x),), ulp=1, cost=16, doc="Sine.")
+cos: Op = elementwise("cos", np.cos, vjp=lambda g, y, x: (-g * sin(x),), ulp=1, cost=16, doc="Cosine.")
 tan = elementwise(
-    "tan", np.tan, vjp=lambda g, y, x: (g * (1 + y * y),), samples=floats(-1.4, 1.4), ulp=4, cost=24,
+    "tan", np.tan, vjp=lambda g, y, x: (g * (1 + y * y),), samples=floats(-1.4, 1.4), ulp=1, cost=24,
     doc="Tangent.",
 )
 asin = elementwise(
-    "asin", np.arcsin, vjp=lambda g, y, x: (g / sqrt((1 - x) * (1 + x)),), samples=floats(-0.9, 0.9), ulp=4,
+    "asin", np.arcsin, vjp=lambda g, y, x: (g / sqrt((1 - x) * (1 + x)),), samples=floats(-0.9, 0.9), ulp=1,
     cost=20,
     doc="Inverse sine.",
 )
 acos = elementwise(
     "acos", np.arccos, vjp=lambda g, y, x: (-g / sqrt((1 - x) * (1 + x)),), samples=floats(-0.9, 0.9),
-    ulp=4, cost=20,
+    ulp=1, cost=20,
     doc="Inverse cosine.",
 )
 atan = elementwise(
-    "atan", np.arctan, vjp=lambda g, y, x: (g / (1 + x * x),), ulp=4, cost=20, doc="Inverse tangent.",
+    "atan", np.arctan, vjp=lambda g, y, x: (g / (1 + x * x),), ulp=1, cost=20, doc="Inverse tangent.",
 )
 
 
@@ -379,28 +379,28 @@ def _vjp_atan2(g: Value, y: Value, a: Value, b: Value) -> tuple[Value, Value]:
 
 
 atan2 = elementwise(
-    "atan2", np.arctan2, arity=2, vjp=_vjp_atan2, ulp=4, cost=24, doc="The angle of the point (b, a).",
+    "atan2", np.arctan2, arity=2, vjp=_vjp_atan2, ulp=1, cost=24, doc="The angle of the point (b, a).",
 )
 sinh = elementwise(
-    "sinh", np.sinh, vjp=lambda g, y, x: (g * cosh(x),), ulp=4, cost=20, doc="Hyperbolic sine."
+    "sinh", np.sinh, vjp=lambda g, y, x: (g * cosh(x),), ulp=1, cost=20, doc="Hyperbolic sine."
 )
 cosh: Op = elementwise(
-    "cosh", np.cosh, vjp=lambda g, y, x: (g * sinh(x),), ulp=4, cost=16, doc="Hyperbolic cosine."
+    "cosh", np.cosh, vjp=lambda g, y, x: (g * sinh(x),), ulp=1, cost=16, doc="Hyperbolic cosine."
 )
 tanh = elementwise(
-    "tanh", np.tanh, vjp=lambda g, y, x: (g * (1 - y * y),), ulp=4, cost=16, doc="Hyperbolic tangent.",
+    "tanh", np.tanh, vjp=lambda g, y, x: (g * (1 - y * y),), ulp=2, cost=16, doc="Hyperbolic tangent.",
 )
 asinh = elementwise(
-    "asinh", np.arcsinh, vjp=lambda g, y, x: (g / sqrt(x * x + 1),), ulp=4, cost=24,
+    "asinh", np.arcsinh, vjp=lambda g, y, x: (g / sqrt(x * x + 1),), ulp=1, cost=24,
     doc="Inverse hyperbolic sine.",
 )
 acosh = elementwise(
-    "acosh", np.arccosh, vjp=lambda g, y, x: (g / sqrt((x - 1) * (x + 1)),), samples=floats(1.2, 6), ulp=4,
+    "acosh", np.arccosh, vjp=lambda g, y, x: (g / sqrt((x - 1) * (x + 1)),), samples=floats(1.2, 6), ulp=1,
     cost=24,
     doc="Inverse hyperbolic cosine.",
 )
 atanh = elementwise(
-    "atanh", np.arctanh, vjp=lambda g, y, x: (g / ((1 - x) * (1 + x)),), samples=floats(-0.9, 0.9), ulp=4,
+    "atanh", np.arctanh, vjp=lambda g, y, x: (g / ((1 - x) * (1 + x)),), samples=floats(-0.9, 0.9), ulp=1,
     cost=24,
     doc="Inverse hyperbolic tangent.",
 )
