@@ -62,11 +62,11 @@ class Case:
             assert not any(np.may_share_memory(out, x) for x in others[k + 1 :]), f"output {k} shares memory"
         return [*outputs, *(c.value for c in cells)]
 
-    def expected(self, inputs: Sequence[Array], states: Sequence[Array]) -> list[Array]:
+    def expected(self, inputs: Sequence[Array], states: Sequence[Array], sizes: Mapping[str, int]) -> Expected:
         outputs, new = interpret(self.graph, inputs, states)
-        return [*outputs, *new]
+        return Expected([*outputs, *new], self._limits(inputs, states, sizes))
 
-    def tolerances(self, inputs: Sequence[Array], states: Sequence[Array], sizes: Mapping[str, int]) -> list[Any]:
+    def _limits(self, inputs: Sequence[Array], states: Sequence[Array], sizes: Mapping[str, int]) -> list[Any]:
         """For each result the size of what it was computed from, whether in float32, and float64 values."""
         parameters = (*self.graph.inputs, *self.graph.states)
         known = {self.images[v]: _widen(a) for v, a in zip(parameters, (*inputs, *states))}
@@ -81,6 +81,20 @@ class Case:
             scale = max((magnitude.get(v, 0.0) for v in below), default=0.0)
             results.append((scale, any(v in narrow for v in below), values.get(root, known.get(root))))
         return results
+
+
+class Expected:
+    """The interpreter's results, and how far others may be off."""
+
+    def __init__(self, arrays: Sequence[Array], limits: Sequence[Any]) -> None:
+        self.arrays, self.limits = arrays, limits
+        self._copies = [a.tobytes() for a in arrays]
+
+    def check(self, actual: Sequence[Array], what: str) -> None:
+        """Results that agree; and nothing that ran in between has written to these arrays."""
+        for k, (a, e, limit) in enumerate(zip(actual, self.arrays, self.limits, strict=True)):
+            assert e.tobytes() == self._copies[k], f"result {k}, {what}: the interpreter's result was overwritten"
+            assert_agrees(a, e, limit, f"result {k}, {what}")
 
 
 def _widen(a: Array) -> Array:
@@ -143,20 +157,18 @@ def _check_values(case: Case, env: Mapping[str, int], seed: int) -> None:
     graph = case.graph
     inputs, states = arrays_for(graph.inputs, env, seed), arrays_for(graph.states, env, seed + 1)
     try:
-        expected = case.expected(inputs, states)
+        expected = case.expected(inputs, states, env)
     except DimensionError:
         for how in case.compiled:
             _expect_refusal(case, how, inputs, states)
         return
-    limits = case.tolerances(inputs, states, env)
     for how, compiled in case.compiled.items():
         verify_program(compiled.lowered.program, env)
         copies = [x.copy() for x in inputs]
         actual = case.run(how, inputs, states)
         for x, copy in zip(inputs, copies):
             np.testing.assert_array_equal(x, copy, err_msg="an input was overwritten")
-        for k, (a, e, limit) in enumerate(zip(actual, expected, limits, strict=True)):
-            assert_agrees(a, e, limit, f"result {k}, {how}, at {dict(env)}")
+        expected.check(actual, f"{how}, at {dict(env)}")
 
 
 def _expect_refusal(case: Case, how: str, inputs: Sequence[Array], states: Sequence[Array]) -> None:
@@ -207,14 +219,12 @@ def _check_loops(case: Case, env: Mapping[str, int], seed: int) -> None:
     if any(evaluate(product(v.tensor.shape), env) > 300 for v in graph):
         return  # too slow
     try:
-        expected = case.expected(inputs, states)
+        expected = case.expected(inputs, states, env)
     except DimensionError:
         return
-    limits = case.tolerances(inputs, states, env)
     for how, compiled in case.compiled.items():
         actual = run_program(compiled.lowered.program, inputs, states, env)
-        for k, (a, e, limit) in enumerate(zip(actual, expected, limits, strict=True)):
-            assert_agrees(a, e, limit, f"result {k}, {how} loops, at {dict(env)}")
+        expected.check(actual, f"{how} loops, at {dict(env)}")
 
 
 def run_program(

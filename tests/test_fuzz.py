@@ -70,13 +70,16 @@ def test_a_worker_that_hangs_or_dies_is_replaced() -> None:
 
 
 def test_the_kind_of_a_failure_is_the_check_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
-    faults = iter([ValueError("wrong")])
+    faults = iter([ValueError("wrong"), ValueError("wrong"), ValueError("once")])
 
     def check(graph: Graph, plan: Plan) -> None:
-        for fault in faults:
+        fault = next(faults, None)
+        if fault is not None:
             raise fault
 
     monkeypatch.setattr(fuzz, "CHECKS", {"text": fuzz.check_text, "mine": check})
     graph = random_graph(Draw.seeded(1), steps=2)
     assert fuzz.failure_of(graph, Plan.of(1)) == Failure("mine: ValueError", "wrong")
+    once = fuzz.failure_of(graph, Plan.of(1))
+    assert once and once.message.startswith("once\nChecked again in the same process, it passes")
     assert fuzz.failure_of(graph, Plan.of(1)) is None
