@@ -156,6 +156,7 @@ MAX_LOCS = 16
 """How many source lines a value remembers that make it."""
 
 _interned: weakref.WeakValueDictionary[Any, Value] = weakref.WeakValueDictionary()
+_regions: weakref.WeakValueDictionary[Any, Graph] = weakref.WeakValueDictionary()
 
 
 class _Current(threading.local):
@@ -216,6 +217,7 @@ def make(
     """
     operands = tuple(operands)
     attrs = dict(attrs or {})
+    regions = tuple(map(_interned_region, regions))
     key = (
         op.name,
         tuple(map(id, operands)),
@@ -229,11 +231,18 @@ def make(
             _made_again(found, locs)
         return found
     value = Value()
-    value.op, value.operands, value.attrs, value.regions = op, operands, attrs, tuple(regions)
+    value.op, value.operands, value.attrs, value.regions = op, operands, attrs, regions
     value.locs = locs
     value.type = type_ or op.infer_type(operands, attrs, value.regions, locs[0] if locs else None)
     _interned[key] = value
     return value
+
+
+def _interned_region(region: Graph) -> Graph:
+    """The graph that stands for all regions with the same values in the same places."""
+    ends = (region.inputs, region.states, region.outputs, tuple(v for pair in region.updates for v in pair))
+    names = tuple(sorted((id(v), name) for v, name in region.names.items()))
+    return _regions.setdefault((region.name, *(tuple(map(id, end)) for end in ends), names), region)
 
 
 def topological(roots: Iterable[Value]) -> list[Value]:

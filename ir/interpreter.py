@@ -157,7 +157,8 @@ def _needed(roots: Iterable[Value], known: Mapping[Value, Any]) -> list[Value]:
 
 def _compute(value: Value, operands: list[Any], env: Mapping[str, int]) -> Any:
     if value.regions:
-        return _run_region(value.regions[0], operands, env)
+        bodies = [_Body(region, env) for region in value.regions]
+        return value.op.reference(*operands, bodies=bodies, **evaluate_attrs(value.attrs, env))
     if any(isinstance(v, Literal) for v in value.attrs.values()):
         return value.op.reference(*operands, **value.attrs)
     for a, b, problem in assumptions(value) if env else ():
@@ -167,11 +168,21 @@ def _compute(value: Value, operands: list[Any], env: Mapping[str, int]) -> Any:
     return value.op.reference(*operands, **evaluate_attrs(value.attrs, env))
 
 
-def _run_region(region: Graph, operands: list[Any], env: Mapping[str, int]) -> Any:
-    known: dict[Value, Any] = dict(zip(region.inputs, operands, strict=True))
-    _run(region.outputs, known, env)
-    results = tuple(known[v] for v in region.outputs)
-    return results[0] if len(results) == 1 else results
+class _Body:
+    """A region that an op's reference can run (`ir.op.Body`)."""
+
+    def __init__(self, region: Graph, env: Mapping[str, int]) -> None:
+        self.region, self.env = region, env
+
+    @property
+    def outputs(self) -> list[tuple[np.dtype[Any], tuple[int, ...]]]:
+        types = [v.tensor for v in self.region.outputs]
+        return [(t.dtype.numpy, tuple(evaluate(d, self.env) for d in t.shape)) for t in types]
+
+    def __call__(self, *operands: Any) -> tuple[Any, ...]:
+        known: dict[Value, Any] = {v: np.asarray(a) for v, a in zip(self.region.inputs, operands, strict=True)}
+        _run(self.region.outputs, known, self.env)
+        return tuple(known[v] for v in self.region.outputs)
 
 
 def _checked(value: Value, result: Any, env: Mapping[str, int]) -> Any:

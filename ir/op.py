@@ -19,7 +19,7 @@ from .loops import Buffer, Expr, Stmt
 from .types import TensorType, Type
 
 __all__ = [
-    "OPS", "REQUIRED", "ZERO_GRADIENT", "Definition", "Lowering", "Op", "Read", "Sample", "Typing",
+    "OPS", "REQUIRED", "ZERO_GRADIENT", "Body", "Definition", "Lowering", "Op", "Read", "Sample", "Typing",
     "assumptions", "register",
 ]
 
@@ -101,6 +101,20 @@ def assumptions(value: Value) -> list[Assumption]:
     typing = Typing(value.op, value.operands, value.attrs, value.regions, value.loc)
     value.op.infer(typing)
     return list(typing.assumptions)
+
+
+class Body(Protocol):
+    """A region as a `reference` runs it: from arrays of its inputs to a tuple of arrays.
+
+    Attributes
+    ----------
+    outputs : NumPy dtype and shape of each result.
+    """
+
+    @property
+    def outputs(self) -> Sequence[tuple[np.dtype[Any], tuple[int, ...]]]: ...
+
+    def __call__(self, *operands: Any) -> tuple[Any, ...]: ...
 
 
 class Read(Protocol):
@@ -197,7 +211,8 @@ class Op:
         ``view`` (the operand's memory under another shape), ``reduce`` (combines along axes),
         ``contract`` (a sum of products), ``opaque`` (writes its own loops), ``region`` (runs graphs).
     infer : the type rule; refuses wrong operands with `Typing.fail`.
-    reference : its meaning, in NumPy: ``reference(*operands, **attrs)``.
+    reference : its meaning, in NumPy: ``reference(*operands, **attrs)``; of kind ``region`` also with ``bodies=``,
+        a `Body` for each of its regions.
     define : its index-space definition: the scalar expression of one element of the result.
     lower : for ``opaque``: ``lower(lowering)`` gives the statements that compute it (`Lowering`).
     vjp : ``vjp(cotangent, result, *operands, **attrs)`` gives a cotangent per operand, in the IR's
@@ -252,9 +267,9 @@ class Op:
         if unknown or missing:
             typing.fail(GraphError, f"attributes: unknown {sorted(unknown)}, missing {sorted(missing)}")
         result = self.infer(typing)
-        nbytes = result.nbytes if isinstance(result, TensorType) else 0
-        if isinstance(nbytes, int) and nbytes > INT64_MAX:
-            typing.fail(DimensionError, f"the result {result} would take {nbytes} bytes, more than 2**63 - 1")
+        for item in (result,) if isinstance(result, TensorType) else result.items:
+            if isinstance(item.nbytes, int) and item.nbytes > INT64_MAX:
+                typing.fail(DimensionError, f"the result {item} would take {item.nbytes} bytes, more than 2**63 - 1")
         return result
 
     def __call__(self, *operands: Value | float, **attrs: Any) -> Value:

@@ -402,15 +402,16 @@ def test_equal_regions_have_one_structure():
     assert structure(a) == structure(b) != structure(c)
 
 
-def fused(body, x):
-    parameter = arg("parameter", x.shape, x.dtype)
+def fused(body, x, name="parameter"):
+    parameter = arg(name, x.shape, x.dtype)
     return make(OPS["fusion"], (x,), {"reason": ""}, (Graph("region", (parameter,), (), (body(parameter),)),))
 
 
 def test_equal_regions_are_shared():
     x = arg()
-    two = Graph("f", (x,), (), (fused(exp, x), fused(exp, x)))
+    two = Graph("f", (x,), (), (fused(exp, x, "a"), fused(exp, x, "b")))
     assert two.outputs[0] is not two.outputs[1]
+    assert fused(exp, x, "a") is two.outputs[0]
     shared = cse(two)
     assert shared.outputs[0] is shared.outputs[1]
     check_values(two, shared)

@@ -1,9 +1,9 @@
 """The ops, by family; importing this package fills the registry."""
 
 from ..op import OPS
-from . import conv, elementwise, indexing, leaf, linalg, movement, reduction, structure, window
+from . import control, conv, elementwise, indexing, leaf, linalg, movement, reduction, structure, window
 
 __all__ = [
-    "OPS", "conv", "elementwise", "indexing", "leaf", "linalg", "movement", "reduction", "structure",
-    "window",
+    "OPS", "control", "conv", "elementwise", "indexing", "leaf", "linalg", "movement", "reduction",
+    "structure", "window",
 ]

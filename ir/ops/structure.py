@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ...errors import GraphError
 from ..broadcasting import same_type
 from ..graph import check_tuple_index
-from ..op import REQUIRED, Op, Typing, register
+from ..op import REQUIRED, Body, Op, Typing, register
 from ..types import TupleType, Type
 
 __all__ = ["fusion", "item"]
@@ -23,12 +24,13 @@ def _infer_fusion(t: Typing) -> Type:
     return types[0] if len(types) == 1 else TupleType(types)
 
 
-def _run_by_interpreter(*_: Any, **__: Any) -> Any:
-    raise AssertionError("the interpreter runs regions itself")
+def _run(*operands: Any, bodies: Sequence[Body], reason: str) -> Any:
+    results = bodies[0](*operands)
+    return results[0] if len(results) == 1 else results
 
 
 fusion = register(Op(
-    "fusion", "region", _infer_fusion, _run_by_interpreter, attrs={"reason": ""},
+    "fusion", "region", _infer_fusion, _run, attrs={"reason": ""},
     doc="A group of ops that is lowered to one kernel; `reason` says why they are together.",
 ))
 
