@@ -144,7 +144,7 @@ def vectorize(s: For, cpu: CpuModel) -> For:
     lanes = min((cpu.lanes(d) for d in dtypes), default=cpu.vector_bytes)
     innermost = not any(isinstance(t, For) for t in s.body)
     body: list[Stmt] = []
-    across = innermost and bool(stores) and all(_unit(t, s.var) for t in stores)
+    across = innermost and bool(stores) and all(_unit(t, s.var) for t in stores) and independent(s)
     across = across and not any(isinstance(t, Let) and vector_axis(t.value, cpu, s) for t in s.body)
     for t in s.body:
         if isinstance(t, For):
@@ -168,26 +168,34 @@ def _unit(access: Load | Store, var: str) -> bool:
 
 def _parallel(s: For) -> For:
     """Give the outermost loop, or the two outermost if it is short, to threads."""
-    if s.extent == 0 or not _independent(s):
+    if s.extent == 0 or not independent(s):
         return s
     if s.kind == "vector":
         return _blocks(s)
     inner = s.body[0]
     nested = len(s.body) == 1 and isinstance(inner, For) and inner.kind == "serial" and inner.extent != 0
-    if nested and isinstance(inner, For) and _short(s.extent) and _independent(inner):
+    if nested and isinstance(inner, For) and _short(s.extent) and independent(inner):
         return merge_parallel(s, inner)
     return with_fields(s, kind="parallel")
 
 
-def _independent(s: For) -> bool:
-    """Whether each iteration stores to places of its own: the rows of a scatter, for one, may collide."""
+def independent(s: For) -> bool:
+    """Whether each iteration stores to places of its own, and reads no place that another one stores to.
+
+    The rows of a scatter may collide, for one, and the elements of a running sum build on each other.
+    """
     own = {t.buffer.name for t in statements(s.body) if isinstance(t, Alloc)}
     stores = [t for t in statements(s.body) if isinstance(t, Store) and t.buffer.name not in own]
+    stored = {t.buffer.name: t for t in stores}
+    loads = [t for t in accesses(s) if isinstance(t, Load) and t.buffer.name in stored]
 
-    def apart(t: Store) -> bool:
-        return any(isinstance(i, Index) and coefficient(i.dim, s.var) not in (None, 0) for i in t.indices)
+    def own_places(t: Load | Store, like: Store) -> bool:
+        return len(t.indices) == len(like.indices) and any(
+            i == j and isinstance(i, Index) and coefficient(i.dim, s.var) not in (None, 0)
+            for i, j in zip(t.indices, like.indices)
+        )
 
-    return all(map(apart, stores))
+    return all(own_places(t, stored[t.buffer.name]) for t in (*stores, *loads))
 
 
 def _short(extent: Dim) -> bool:

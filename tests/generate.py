@@ -26,8 +26,9 @@ STEPS: tuple[tuple[Callable[[Builder], None], int], ...] = (
     (Builder.transcendental_binary, 2), (Builder.float_division, 1), (Builder.integers, 3),
     (Builder.comparison, 2), (Builder.logic, 2), (Builder.where, 3), (Builder.cast, 2),
     (Builder.broadcast, 3), (Builder.reshape, 3), (Builder.transpose, 3), (Builder.slice, 3), (Builder.pad, 2),
-    (Builder.concat, 2), (Builder.reverse, 1), (Builder.reduce, 5), (Builder.position, 1), (Builder.dot, 4),
-    (Builder.dense, 2), (Builder.conv, 1), (Builder.pool, 1), (Builder.take, 2), (Builder.scatter, 1),
+    (Builder.concat, 2), (Builder.reverse, 1), (Builder.cumulative, 1), (Builder.reduce, 5),
+    (Builder.position, 1), (Builder.dot, 4), (Builder.dense, 2), (Builder.conv, 1),
+    (Builder.pool, 1), (Builder.take, 2), (Builder.scatter, 1),
     (Builder.leaves, 3), (Builder.softmax, 2), (Builder.logsumexp, 1), (Builder.layer_norm, 2), (Builder.gelu, 1),
 )  # fmt: skip
 _WEIGHTED = [step for step, weight in STEPS for _ in range(weight)]

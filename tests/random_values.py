@@ -433,6 +433,18 @@ class Builder:
             bound = k.bound * max(count, 1)
             self.note(OPS["sum"](k.value, axes=axes), -bound, bound, k.frac, k.smooth)
 
+    def cumulative(self) -> None:
+        k = self.known("fiu", lambda k: bool(k.shape))
+        axis, reverse = self.draw.integer(0, len(k.shape) - 1), self.draw.chance(50)
+        count = max(self.elements(k.shape[axis : axis + 1]), 1)
+        if k.dtype.is_float and self.draw.chance(50):
+            k, a = self.fit(k, -2, 2), self.fit(k, -0.75, 0.75)
+            value = OPS["recurrence"](a.value, k.value, axis=axis, reverse=reverse)
+            self.note(value, -8, 8, None, k.smooth and a.smooth)
+        else:
+            bounds = (-k.bound * count, k.bound * count, k.frac) if k.dtype.is_float else (*integer_range(k.dtype), 0)
+            self.note(OPS["cumsum"](k.value, axis=axis, reverse=reverse), *bounds, k.smooth)
+
     def position(self) -> None:
         k = self.known("fiu", lambda k: k.exact and bool(k.shape))
         axes = self.axes(k)

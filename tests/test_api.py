@@ -171,6 +171,13 @@ I = rng.integers(0, 4, (3, 4))  # noqa: E741
 B = X > 0
 
 
+def _recurrence(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    rows = [b[0]]
+    for factors, row in zip(a[1:], b[1:]):
+        rows.append(factors * rows[-1] + row)
+    return np.stack(rows)
+
+
 ARRAY_FUNCTIONS = {
     "sum": (lambda x: gw.sum(x, axis=(0, 1), keepdims=True), lambda x: x.sum((0, 1), keepdims=True), X),
     "sum of integers": (lambda i: gw.sum(gw.astype(i, "int8")), lambda i: i.astype("i1").sum(), I),
@@ -187,6 +194,15 @@ ARRAY_FUNCTIONS = {
     "any of numbers": (lambda x: gw.all(x), lambda x: x.all(), X),
     "count_nonzero": (lambda b: gw.count_nonzero(b, axis=0), lambda b: np.count_nonzero(b, 0), B),
     "logsumexp": (lambda x: gw.logsumexp(500 * x, axis=1), lambda x: np.logaddexp.reduce(500 * x, 1), X),
+    "cumulative_sum": (
+        lambda x, i: [gw.cumulative_sum(x, axis=0), gw.cumulative_sum(i, axis=-1, include_initial=True)],
+        lambda x, i: [x.cumsum(0), np.concatenate([np.zeros((3, 1), "i8"), i.cumsum(-1)], 1)], X, I),
+    "cumulative_prod": (
+        lambda x: [gw.cumulative_prod(x, axis=1), gw.cumulative_prod(x[0], include_initial=True)],
+        lambda x: [x.cumprod(1), np.concatenate([[np.float32(1)], x[0].cumprod()])], X),
+    "recurrence": (
+        lambda x: [gw.recurrence(0.5, x), gw.recurrence(x[:, 0], gw.permute_dims(x, (1, 0)), reverse=True)],
+        lambda x: [_recurrence(0 * x + np.float32(0.5), x), _recurrence(0 * x.T + x[:, 0], x.T[::-1])[::-1]], X),
     "where": (lambda b, x: gw.where(b, x, 0), lambda b, x: np.where(b, x, np.float32(0)), B, X),
     "clip": (lambda x: [gw.clip(x, -0.5, 0.5), gw.clip(x, min=0), gw.clip(x, max=0)],
              lambda x: [x.clip(-0.5, 0.5), x.clip(min=0), x.clip(max=0)], X),

@@ -11,12 +11,13 @@ from graphwright.errors import CompileError, DimensionError
 from graphwright.ir import dims
 from graphwright.ir.broadcasting import full
 from graphwright.ir.dtypes import DTYPES, float32
-from graphwright.ir.graph import Graph
+from graphwright.ir.graph import Graph, topological
 from graphwright.ir.interpreter import interpret
 from graphwright.ir.loops import For, statements
 from graphwright.ir.op import OPS
 from graphwright.ir.parser import parse_program
 from graphwright.ir.verify import verify_program
+from graphwright.passes.differentiate import gradients
 from graphwright.runtime.buffers import Cell
 
 N, M = dims.symbol("N"), dims.symbol("M")
@@ -158,3 +159,17 @@ def test_a_size_that_its_dtype_cannot_hold(size: dims.Dim, dtype: str) -> None:
             for stage in (compiled.executable(array), interpret(compiled.lowered.optimized, [array])[0]):
                 for a, b in zip(stage, expected, strict=True):
                     np.testing.assert_array_equal(a, b)
+
+
+def test_the_gradient_of_a_product_takes_no_more_memory_than_the_product() -> None:
+    """With a symbolic extent it compared all pairs of elements; the second gradient even all triples."""
+    x = input_value("x", (N,), "float32")
+    (first,) = gradients(OPS["prod"](x, axes=(0,)), [x])
+    (second,) = gradients(OPS["sum"](first * first, axes=(0,)), [x])
+    for v in topological([first, second]):
+        assert dims.at_most(v.tensor.size, N + 1), v
+    array = np.array([2, 0, 3, 0.5], np.float32)
+    g = graph([x], [first, second])
+    for a, b in zip(compile_graph(g, structure=["list", "*", "*"]).executable(array), interpret(g, [array])[0]):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+    np.testing.assert_array_equal(interpret(g, [array])[0][0], [0, 3, 0, 0])

@@ -5,15 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...errors import DTypeError, ShapeError
+from ...ir.broadcasting import lift
 from ...ir.dims import Dim, product
 from ...ir.dtypes import DType, as_dtype, int64, uint64
+from ...ir.op import OPS
+from ...ir.ops.cumulative import running_product
 from ..shapes import as_axes, fail
 from ..source import located
-from ..tensor import ArrayLike, Tensor, apply
+from ..tensor import ArrayLike, Tensor, apply, to_value
 from .creation import asarray
 from .manipulation import reshape
 
-__all__ = ["all", "any", "count_nonzero", "logsumexp", "max", "mean", "min", "prod", "std", "sum", "var"]
+__all__ = [
+    "all", "any", "count_nonzero", "cumulative_prod", "cumulative_sum", "logsumexp", "max", "mean", "min", "prod",
+    "recurrence", "std", "sum", "var",
+]
 
 Axis = int | Sequence[int] | None
 
@@ -64,6 +70,61 @@ def prod(x: ArrayLike, axis: Axis = None, dtype: object = None, keepdims: bool =
     x = asarray(x)
     x = asarray(x, _accumulator(x, dtype))
     return reduce("prod", x, as_axes(axis, x.ndim, "prod"), keepdims)
+
+
+def _cumulated_axis(name: str, x: Tensor, axis: int | None) -> int:
+    if axis is None and x.ndim != 1:
+        fail(name, ShapeError, f"needs an axis for a tensor of rank {x.ndim}", [x], "give axis=")
+    return as_axes(0 if axis is None else axis, x.ndim, name)[0]
+
+
+def _with_initial(x: Tensor, axis: int, initial: float) -> Tensor:
+    low = tuple(int(k == axis) for k in range(x.ndim))
+    none = (0,) * x.ndim
+    return apply("pad", x, low=low, high=none, interior=none, value=initial)
+
+
+@located
+def cumulative_sum(
+    x: ArrayLike, axis: int | None = None, dtype: object = None, include_initial: bool = False
+) -> Tensor:
+    """The sums of all elements up to each along an axis, which a tensor of rank 1 need not name.
+
+    With `include_initial` a 0 stands before them. Integers are summed in 64 bits.
+    """
+    x = asarray(x)
+    x = asarray(x, _accumulator(x, dtype))
+    k = _cumulated_axis("cumulative_sum", x, axis)
+    y = apply("cumsum", x, axis=k)
+    return _with_initial(y, k, 0) if include_initial else y
+
+
+@located
+def cumulative_prod(
+    x: ArrayLike, axis: int | None = None, dtype: object = None, include_initial: bool = False
+) -> Tensor:
+    """The products of all elements up to each along an axis, which a tensor of rank 1 need not name.
+
+    With `include_initial` a 1 stands before them. Integers are multiplied in 64 bits.
+    """
+    x = asarray(x)
+    x = asarray(x, _accumulator(x, dtype))
+    k = _cumulated_axis("cumulative_prod", x, axis)
+    y = Tensor(running_product(to_value(x), k))
+    return _with_initial(y, k, 1) if include_initial else y
+
+
+@located
+def recurrence(a: ArrayLike, b: ArrayLike, axis: int = 0, reverse: bool = False) -> Tensor:
+    """``y[t] = a[t] * y[t-1] + b[t]`` along an axis, from ``y[0] = b[0]``; from the end if `reverse`.
+
+    Discounted returns are ``recurrence(full(T, gamma), rewards, reverse=True)``; a running average with
+    the decay ``d`` is ``recurrence(full(T, d), (1 - d) * x)``. `a` and `b` broadcast and promote.
+    """
+    operands = [x if isinstance(x, (bool, int, float)) else to_value(asarray(x)) for x in (a, b)]
+    factors, terms = map(Tensor, lift(OPS["mul"], operands))
+    at = as_axes(axis, terms.ndim, "recurrence")[0]
+    return apply("recurrence", factors, terms, axis=at, reverse=reverse)
 
 
 def _extreme(name: str, op: str, x: ArrayLike, axis: Axis, keepdims: bool) -> Tensor:

@@ -1,9 +1,21 @@
 """The ops, by family; importing this package fills the registry."""
 
 from ..op import OPS
-from . import control, conv, elementwise, indexing, leaf, linalg, movement, reduction, structure, window
+from . import (
+    control,
+    conv,
+    cumulative,
+    elementwise,
+    indexing,
+    leaf,
+    linalg,
+    movement,
+    reduction,
+    structure,
+    window,
+)
 
 __all__ = [
-    "OPS", "control", "conv", "elementwise", "indexing", "leaf", "linalg", "movement", "reduction",
-    "structure", "window",
+    "OPS", "control", "conv", "cumulative", "elementwise", "indexing", "leaf", "linalg", "movement",
+    "reduction", "structure", "window",
 ]

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from ...errors import DTypeError, IndexRangeError
-from ..broadcasting import full
 from ..dims import Dim, product
 from ..dtypes import int64
 from ..graph import Value
@@ -125,38 +124,16 @@ def _vjp_extremum(g: Value, y: Value, x: Value, axes: tuple[int, ...]) -> tuple[
     return (where(best, spread(g / ties, x, axes), 0),)
 
 
-def _others_by_pairs(x: Value, n: int) -> Value:
-    """For each element of the last axis the product of all others, by a tree of pairs.
+def _others(x: Value) -> Value:
+    """For each element of the last axis the product of all others: of those before and those after.
 
-    The others of an element are its partner and the others of its pair: exact where elements are
-    zero, with O(n) multiplications, and differentiable any number of times.
+    Exact where elements are zero, with O(n) multiplications, and differentiable any number of times.
     """
-    from .movement import pad, reshape, reverse, slice_axis
+    from .cumulative import previous, running_product
 
-    shape = x.tensor.shape
-    lead, axis = shape[:-1], len(shape) - 1
-    if n <= 1:
-        return full(shape, 1, x.tensor.dtype)
-    none = (0,) * axis
-    even = pad(x, low=(*none, 0), high=(*none, n % 2), interior=(*none, 0), value=1)
-    half = (n + 1) // 2
-    pairs = reshape(even, shape=(*lead, half, 2))
-    others = _others_by_pairs(prod(pairs, axes=(axis + 1,)), half)
-    result = spread(others, pairs, (axis + 1,)) * reverse(pairs, axes=(axis + 1,))
-    return slice_axis(reshape(result, shape=(*lead, 2 * half)), axis, 0, n)
-
-
-def _others_by_mask(x: Value) -> Value:
-    """The same for a symbolic extent, with O(n^2) multiplications."""
-    from .leaf import iota
-    from .movement import broadcast
-
-    shape = x.tensor.shape
-    axis = len(shape) - 1
-    square = (*shape, shape[-1])
-    own, other = (iota(shape=square, axis=axis + k, dtype=int64) for k in (0, 1))
-    repeated = broadcast(x, shape=square, dims=(*range(axis), axis + 1))
-    return prod(where(eq(own, other), 1, repeated), axes=(axis + 1,))
+    axis = x.tensor.rank - 1
+    before, after = (running_product(previous(x, axis, r, first=1), axis, r) for r in (False, True))
+    return before * after
 
 
 def _vjp_prod(g: Value, y: Value, x: Value, axes: tuple[int, ...]) -> tuple[Value]:
@@ -167,9 +144,8 @@ def _vjp_prod(g: Value, y: Value, x: Value, axes: tuple[int, ...]) -> tuple[Valu
     perm, n = (*kept, *axes), count(x, axes)
     moved = transpose(x, perm=perm)
     flat = reshape(moved, shape=(*(shape[k] for k in kept), n))
-    others = _others_by_pairs(flat, n) if isinstance(n, int) else _others_by_mask(flat)
     back = tuple(int(k) for k in np.argsort(perm))
-    return (spread(g, x, axes) * transpose(reshape(others, shape=moved.tensor.shape), perm=back),)
+    return (spread(g, x, axes) * transpose(reshape(_others(flat), shape=moved.tensor.shape), perm=back),)
 
 
 # --- the reductions ------------------------------------------------------------------------------
