@@ -185,17 +185,19 @@ def independent(s: For) -> bool:
     The rows of a scatter may collide, for one, and the elements of a running sum build on each other.
     """
     own = {t.buffer.name for t in statements(s.body) if isinstance(t, Alloc)}
-    stores = [t for t in statements(s.body) if isinstance(t, Store) and t.buffer.name not in own]
+    stores: list[Load | Store] = [
+        t for t in statements(s.body) if isinstance(t, Store) and t.buffer.name not in own
+    ]
     stored = {t.buffer.name: t for t in stores}
-    loads = [t for t in accesses(s) if isinstance(t, Load) and t.buffer.name in stored]
+    reads = [t for t in accesses(s) if isinstance(t, Load) and t.buffer.name in stored]
 
-    def own_places(t: Load | Store, like: Store) -> bool:
+    def own_places(t: Load | Store, like: Load | Store) -> bool:
         return len(t.indices) == len(like.indices) and any(
             i == j and isinstance(i, Index) and coefficient(i.dim, s.var) not in (None, 0)
             for i, j in zip(t.indices, like.indices)
         )
 
-    return all(own_places(t, stored[t.buffer.name]) for t in (*stores, *loads))
+    return all(own_places(t, stored[t.buffer.name]) for t in [*stores, *reads])
 
 
 def _short(extent: Dim) -> bool:
