@@ -113,7 +113,7 @@ class _Guarding:
         for i, extent in zip(indices, extents, strict=True):
             above, below = apply("ge", i, const(0, int64)), apply("lt", i, Index(extent))
             inside = apply("bitand", inside, apply("bitand", above, below))
-        name = f"t{self.count}g"  # no other pass gives such a name
+        name = f"t{self.count}.g"  # no other pass gives such a name, nor can a user
         self.count += 1
         temp = Temp(name, bool_)
         before.append(Let(name, inside))

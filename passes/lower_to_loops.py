@@ -58,7 +58,7 @@ def lower_to_loops(group: Graph, name: str) -> Kernel:
     if any(v.op.kind == "opaque" for v in group):
         body = _lower_opaque(group, inputs, outputs)
         return Kernel(name, inputs, outputs, body, _symbols(inputs, outputs, body))
-    inliner = _Inliner(dict(zip(group.inputs, inputs)))
+    inliner = _Inliner(dict(zip(group.inputs, inputs)), _dimensions(group))
     body = tuple(s for nest in _nests(group) for s in _lower_nest(inliner, nest, group, outputs))
     symbols = _symbols(inputs, outputs, body)
     return Kernel(name, inputs, outputs, body, symbols, _inplace(inputs, outputs, body))
@@ -96,16 +96,21 @@ def _lower_opaque(group: Graph, inputs: tuple[Buffer, ...], outputs: tuple[Buffe
         return (Foreign(value.op.name, inputs, outputs),)
     if value.op.lower is None:
         raise CompileError(f"{value.op.name} has neither statements nor a kernel of its own")
-    counter = itertools.count()
+    counter, taken = itertools.count(), _dimensions(group)
     return tuple(value.op.lower(Lowering(
         inputs, outputs, tuple(v.tensor for v in value.operands), value.tensor, value.attrs,
-        lambda prefix: next(_names(prefix, counter)),
+        lambda prefix: next(_names(prefix, counter, taken)),
     )))
 
 
-def _names(prefix: str, counter: Iterable[int]) -> Iterator[str]:
-    """The prefix with each number, without what is reserved in IR text (``i8`` is a dtype)."""
-    return (name for k in counter if is_identifier(name := f"{prefix}{k}"))
+def _dimensions(group: Graph) -> set[str]:
+    """The symbolic dimensions of all values of a group."""
+    return set().union(*(v.tensor.symbols for v in group))
+
+
+def _names(prefix: str, counter: Iterable[int], taken: set[str]) -> Iterator[str]:
+    """The prefix with each number: neither a dimension's name nor reserved in IR text (``i8`` is a dtype)."""
+    return (name for k in counter if is_identifier(name := f"{prefix}{k}") and name not in taken)
 
 
 # --- inlining ------------------------------------------------------------------------------------
@@ -114,11 +119,12 @@ def _names(prefix: str, counter: Iterable[int]) -> Iterator[str]:
 class _Inliner:
     """Gives the scalar expression of any value of the group at any index."""
 
-    def __init__(self, buffers: Mapping[Value, Buffer]) -> None:
+    def __init__(self, buffers: Mapping[Value, Buffer], taken: set[str]) -> None:
         self.buffers = buffers
+        self.taken = taken
         self.extents: dict[str, Dim] = {}
         self._memo: dict[tuple[Value, tuple[Dim | Expr, ...], Expr | None], Expr] = {}
-        self._names = itertools.count()
+        self._names = _names("r", itertools.count(), taken)
 
     def at(self, v: Value, index: Sequence[Dim | Expr], guard: Expr | None = None) -> Expr:
         clean = tuple(simplify(i, self.extents) if not isinstance(i, (int, Expr)) else i for i in index)
@@ -150,7 +156,7 @@ class _Inliner:
         return expr
 
     def _fresh(self, extent: Dim) -> str:
-        name = f"r{next(self._names)}"
+        name = next(self._names)
         self.extents[name] = extent
         return name
 
@@ -184,9 +190,9 @@ def _prefix(short: Shape, long: Shape) -> bool:
 
 def _lower_nest(inliner: _Inliner, nest: list[int], group: Graph, outputs: tuple[Buffer, ...]) -> list[Stmt]:
     shape = group.outputs[nest[0]].tensor.shape
-    names = list(itertools.islice(_names("i", itertools.count()), len(shape)))
+    names = list(itertools.islice(_names("i", itertools.count(), inliner.taken), len(shape)))
     inliner.extents.update(zip(names, shape))
-    place = _Placement(names)
+    place = _Placement(names, inliner.taken)
     stores: list[list[Stmt]] = [[] for _ in range(len(names) + 1)]
     for k in nest:
         rank = group.outputs[k].tensor.rank
@@ -204,12 +210,12 @@ def _lower_nest(inliner: _Inliner, nest: list[int], group: Graph, outputs: tuple
 class _Placement:
     """Statements by loop depth; reductions are bound at the depth their variables need."""
 
-    def __init__(self, names: list[str]) -> None:
+    def __init__(self, names: list[str], taken: set[str]) -> None:
         self.names = names
+        self._temps = _names("t", itertools.count(), taken)
         self.levels: list[list[Stmt]] = [[] for _ in range(len(names) + 1)]
         self._depth: dict[str, int] = {n: k + 1 for k, n in enumerate(names)}
         self._memo: dict[Expr, Expr] = {}
-        self._count = 0
 
     def bind_reductions(self, e: Expr, inside: frozenset[str] = frozenset()) -> Expr:
         """`e` with each reduction replaced by a temporary, where no outer reduction is in the way."""
@@ -240,8 +246,7 @@ class _Placement:
         """
         if isinstance(e, Temp):
             return e
-        temp = Temp(f"t{self._count}", e.dtype)
-        self._count += 1
+        temp = Temp(next(self._temps), e.dtype)
         self._depth[temp.name] = depth
         self.levels[depth].append(Let(temp.name, e))
         self._memo[e] = temp

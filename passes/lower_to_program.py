@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import heapq
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from ..errors import CompileError
 from ..ir.graph import Graph, Loc, Value, topological
-from ..ir.loops import Buffer, For, Kernel, Let, statements
+from ..ir.loops import Buffer, Kernel
 from ..ir.op import OPS
 from ..ir.program import Call, Program, Slot
 from ..ir.types import TensorType, TupleType
@@ -20,7 +18,6 @@ from ..ir.types import TensorType, TupleType
 __all__ = ["lower_to_program"]
 
 LowerKernel = Callable[[Graph, str], Kernel]
-_COUNTER = re.compile(r"[irtz]\d\w*")  # what loops and temporaries are called, on the way as well
 
 
 def lower_to_program(graph: Graph, lower_kernel: LowerKernel) -> Program:
@@ -242,26 +239,12 @@ class _Lowering:
             name = next(n for n in candidates if n not in self.names)
             self.names.add(name)
             kernel = self.lower_kernel(region, name)
-            _check_names(kernel, self.graph.symbols)
             self.kernels[id(region)] = kernel
         return kernel
 
     def _call(self, step: _Step) -> Call:
         names = [self.buffers[o] for o in step.operands] + list(step.results)
         return Call(self._kernel(step.region), tuple(map(self._place, names)), (), step.locs)
-
-
-def _check_names(kernel: Kernel, symbols: Sequence[str]) -> None:
-    """Refuse a symbolic dimension that has the name of something in a kernel: its size would be lost there.
-
-    Raises
-    ------
-    CompileError
-        Naming the dimension.
-    """
-    bound = {s.var if isinstance(s, For) else s.name for s in statements(kernel.body) if isinstance(s, (For, Let))}
-    for name in [s for s in symbols if s in bound or _COUNTER.fullmatch(s)]:
-        raise CompileError(f"the dimension {name!r} has the name of a loop of kernel @{kernel.name}; call it otherwise")
 
 
 def _kernel_name(region: Graph) -> str:

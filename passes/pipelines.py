@@ -17,6 +17,7 @@ from .fuse import fuse, isolate
 from .legalize import legalize
 from .lower_to_program import lower_to_program
 from .manager import Pass, Pipeline
+from .names_apart import with_names_apart
 from .plan_memory import plan_memory
 from .schedule_cpu import schedule_cpu
 from .schedule_cuda import schedule_cuda
@@ -54,14 +55,22 @@ def program_pipeline(lower_kernel: Callable[[Graph, str], Kernel]) -> Pipeline:
 
 def cpu_kernel_pipeline(cpu: CpuModel) -> Pipeline:
     """From a declarative kernel to what the LLVM emitter takes."""
+
+    def schedule(kernel: Kernel) -> Kernel:
+        return with_names_apart(kernel, lambda k: schedule_cpu(k, cpu))
+
     return Pipeline([
-        Pass("schedule", lambda k: schedule_cpu(k, cpu), establishes=("scheduled",), why="loops for this CPU"),
+        Pass("schedule", schedule, establishes=("scheduled",), why="loops for this CPU"),
         Pass("expand-math", expand_math, requires=("scheduled",), why="functions become machine operations"),
     ])  # fmt: skip
 
 
 def cuda_kernel_pipeline(gpu: CudaModel) -> Pipeline:
     """From a declarative kernel to what the CUDA emitter takes; the device's library has the functions."""
+
+    def schedule(kernel: Kernel) -> Kernel:
+        return with_names_apart(kernel, lambda k: schedule_cuda(k, gpu))
+
     return Pipeline([
-        Pass("schedule", lambda k: schedule_cuda(k, gpu), establishes=("scheduled",), why="launches and threads"),
+        Pass("schedule", schedule, establishes=("scheduled",), why="launches and threads"),
     ])  # fmt: skip
