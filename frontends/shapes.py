@@ -79,13 +79,13 @@ def as_dim(spec: object, what: str = "shape") -> Dim:
         if isinstance(spec, Poly):
             return spec
     try:
-        size = operator.index(spec)  # type: ignore[arg-type]
+        size = operator.index(None if isinstance(spec, bool) else spec)  # type: ignore[arg-type]
     except TypeError:
         fail(
             what, DimensionError, f"{spec!r} is not a dimension",
             advice="a dimension is an integer, a name such as 'N', or an expression such as '2*N'",
         )
-    if isinstance(spec, bool) or not 0 <= size <= INT64_MAX:
+    if not 0 <= size <= INT64_MAX:
         fail(what, DimensionError, f"dimension {spec!r} is not in 0 .. 2**63 - 1")
     return size
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,12 +17,15 @@ __all__ = [
     "as_dtype",
     "bool_",
     "default_dtype",
+    "elements",
     "float32",
     "float64",
+    "holds",
     "int16",
     "int32",
     "int64",
     "int8",
+    "number_shown",
     "number_text",
     "promote",
     "result_dtype_with_scalar",
@@ -151,6 +155,32 @@ def rounded(value: float, dtype: DType) -> bool | int | float:
         return float(value) if dtype.bits == 64 else float(np.asarray(value, np.float64).astype(dtype.numpy))
 
 
+def holds(dtype: DType, value: object) -> bool:
+    """Whether a Python number is an element of `dtype`, perhaps once it is rounded: of its kind and range."""
+    if not isinstance(value, (bool, int, float)):
+        return False
+    if dtype.is_integer:
+        info = np.iinfo(dtype.numpy)
+        return isinstance(value, int) and int(info.min) <= value <= int(info.max)
+    if dtype.is_float:
+        return isinstance(value, float) or abs(value) <= sys.float_info.max
+    return value in (0, 1)
+
+
+def elements(dtype: DType) -> str:
+    """What `holds` asks for, in words."""
+    if dtype.is_integer:
+        info = np.iinfo(dtype.numpy)
+        return f"an integer of {info.min} .. {info.max}"
+    return "a number of at most about 1e308" if dtype.is_float else "a bool"
+
+
+def number_shown(value: object) -> str:
+    """A value for an error's message; the digits of a huge integer say nothing."""
+    huge = isinstance(value, int) and abs(value) >= 10**40
+    return f"an integer of {value.bit_length()} bits" if huge else repr(value)  # type: ignore[attr-defined]
+
+
 def number_text(value: bool | int | float, dtype: DType) -> str:
     """The shortest text that `rounded` reads back as the same element of `dtype`."""
     if isinstance(value, bool):
@@ -182,10 +212,9 @@ def result_dtype_with_scalar(dtype: DType, scalar: bool | int | float) -> DType:
     if isinstance(scalar, bool):
         return dtype
     if isinstance(scalar, int) and not dtype.is_bool:
-        if dtype.is_integer:
-            info = np.iinfo(dtype.numpy)
-            if not info.min <= scalar <= info.max:
-                raise DTypeError(f"Python integer {scalar} does not fit {dtype!r}; cast the tensor with astype first")
+        if not holds(dtype, scalar):
+            shown = number_shown(scalar)
+            raise DTypeError(f"Python integer {shown} does not fit {dtype!r}; cast the tensor with astype first")
         return dtype
     if isinstance(scalar, float) and dtype.is_float:
         return dtype

@@ -16,7 +16,7 @@ import numpy as np
 from ..errors import ParseError
 from .broadcasting import same_type
 from .dims import Dim
-from .dtypes import DType, bool_, rounded
+from .dtypes import DType, bool_, holds, rounded
 from .graph import Graph, Literal, Loc, Value, make
 from .lexer import SHORT_DTYPES, Reader, Token
 from .loops import Buffer, Kernel
@@ -237,7 +237,7 @@ class GraphReader(Reader):
                 for k, x in enumerate(operands)
             )
             if op.name == "full":
-                attrs["value"] = rounded(attrs["value"], attrs["dtype"])
+                attrs["value"] = _element(attrs["value"], attrs["dtype"])
             return make(op, values, attrs, regions, loc)
 
         value: Value = self.attempt(build, token)
@@ -324,7 +324,12 @@ def _literal(op: str, position: int, operands: Sequence[Operand], type_: Type, v
         raise ParseError(f"{op} takes no literal operands; write a `full` on a line of its own")
     others = [x for x in operands[op == "where" :] if isinstance(x, Value) and x.op.name != "full"]
     dtype = bool_ if op == "where" and position == 0 else others[0].tensor.dtype if others else type_.dtype
-    return make(OPS["full"], (), {"shape": type_.shape, "value": rounded(value, dtype), "dtype": dtype})
+    return make(OPS["full"], (), {"shape": type_.shape, "value": _element(value, dtype), "dtype": dtype})
+
+
+def _element(value: Any, dtype: DType) -> Any:
+    """A number rounded to its dtype; one that does not fit as it is, for the type rule to refuse."""
+    return rounded(value, dtype) if holds(dtype, value) else value
 
 
 # --- programs ------------------------------------------------------------------------------------

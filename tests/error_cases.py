@@ -314,6 +314,9 @@ case("dtypes", "integer-too-large", "A number that the dtype cannot hold", """
 i = gw.placeholder("i", "int8", ("N",))
 y = i + 1000
 """)
+case("dtypes", "fill-too-large", "A fill value that the dtype cannot hold", """
+x = gw.full((2, 3), 300, dtype="int8")
+""")
 case("dtypes", "no-common-dtype", "Dtypes without a common one", """
 i = gw.placeholder("i", "int64", ("N",))
 u = gw.placeholder("u", "uint64", ("N",))

@@ -240,6 +240,12 @@ func @f(%x: f32[N]) -> (f32[N]) {
   return %0
 }
 """))
+case("texts", "fill-too-large", "A literal that its dtype cannot hold", text("""
+func @f() -> (i8[3]) {
+  %0 = full {value = 300} : i8[3]
+  return %0
+}
+"""))
 case("texts", "unknown-value", "A value that is not defined", text("""
 func @f(%x: f32[N]) -> (f32[N]) {
   %0 = exp %y : f32[N]

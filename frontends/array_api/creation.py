@@ -10,7 +10,7 @@ import numpy as np
 from ...errors import DTypeError, GraphError, ShapeError
 from ...ir.broadcasting import full as full_value
 from ...ir.dims import Dim, Poly, ceildiv, dim_max
-from ...ir.dtypes import DType, as_dtype, default_dtype, float32, int64, result_dtype_with_scalar
+from ...ir.dtypes import DType, as_dtype, default_dtype, elements, float32, holds, int64, number_shown
 from ...ir.types import Shape
 from ..shapes import as_dim, as_shape, fail
 from ..source import located
@@ -50,16 +50,14 @@ def full(shape: Any, fill_value: ArrayLike, dtype: object = None) -> Tensor:
     scalar = scalar.item() if isinstance(scalar, np.generic) else scalar
     if not isinstance(scalar, (bool, int, float)):
         fail("full", GraphError, f"cannot fill with {fill_value!r} of type {type(fill_value).__name__}")
-    kind = default_dtype(scalar) if dtype is None else _fitting(as_dtype(dtype), scalar)
+    kind = _fitting(default_dtype(scalar) if dtype is None else as_dtype(dtype), scalar)
     return Tensor(full_value(dims, scalar, kind))
 
 
 def _fitting(dtype: DType, scalar: bool | int | float) -> DType:
-    if not dtype.is_bool:
-        try:
-            result_dtype_with_scalar(dtype, scalar)
-        except DTypeError as error:
-            fail("full", DTypeError, str(error))
+    if not dtype.is_bool and not holds(dtype, scalar):
+        problem = f"{number_shown(scalar)} is not an element of {dtype!r}"
+        fail("full", DTypeError, problem, advice=f"{dtype!r} needs {elements(dtype)}")
     return dtype
 
 

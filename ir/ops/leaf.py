@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import DimensionError
-from ..dtypes import as_dtype
+from ...errors import DimensionError, DTypeError
+from ..dtypes import as_dtype, elements, holds, number_shown
 from ..loops import Expr, Index
 from ..op import REQUIRED, ZERO_GRADIENT, Definition, Op, Sample, Typing, register
 from ..scalars import cast, const
@@ -27,6 +27,14 @@ def _created(t: Typing) -> TensorType:
     declared = _declared(t)
     t.require_sizes(declared.shape)
     return declared
+
+
+def _filled(t: Typing) -> TensorType:
+    value, dtype = t["value"], t["dtype"]
+    if not holds(dtype, value):
+        problem = f"{number_shown(value)} is not an element of {dtype!r}"
+        t.fail(DTypeError, problem, f"{dtype!r} needs {elements(dtype)}")
+    return _created(t)
 
 
 def _no_reference(**_: Any) -> Any:
@@ -50,7 +58,7 @@ constant = register(Op(
 
 full = register(Op(
     "full", "map",
-    infer=_created,
+    infer=_filled,
     reference=lambda shape, value, dtype: np.full(shape, value, dtype.numpy),
     define=lambda d: const(d["value"], d.out.dtype),
     vjp=ZERO_GRADIENT,
