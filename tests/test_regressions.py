@@ -127,21 +127,6 @@ def test_a_scatter_of_many_axes(shape: tuple[int, ...], monkeypatch: pytest.Monk
     np.testing.assert_array_equal(compiled.executable(*arrays), interpret(g, arrays)[0][0])
 
 
-@pytest.mark.parametrize("name", ["tn", "tm", "i0", "i0t", "r0", "batch"])
-def test_a_dimension_with_the_name_of_a_loop_is_refused(name: str) -> None:
-    """It was taken for the loop's counter, and the results were wrong."""
-    n = dims.symbol(name)
-    x, w = input_value("x", (n, 24), "float32"), input_value("w", (24, n), "float32")
-    g = graph([x, w], [OPS["dot"](x, w, contract=((1,), (0,)))])
-    rng = np.random.default_rng(0)
-    a, b = rng.normal(size=(30, 24)).astype("f4"), rng.normal(size=(24, 30)).astype("f4")
-    if name == "batch":
-        np.testing.assert_allclose(compile_graph(g, structure="*").executable(a, b), a @ b, rtol=1e-4, atol=1e-4)
-        return
-    with pytest.raises(CompileError, match=f"dimension '{name}'"):
-        compile_graph(g, structure="*")
-
-
 @pytest.mark.parametrize("dtype", ["uint8", "int8", "int32", "float32", "bool"])
 @pytest.mark.parametrize("size", [N, 300])
 def test_a_size_that_its_dtype_cannot_hold(size: dims.Dim, dtype: str) -> None:
