@@ -7,7 +7,7 @@ import pytest
 from checks import graph, input_value
 
 from graphwright.compiler.driver import compile_graph
-from graphwright.errors import CompileError, DimensionError
+from graphwright.errors import DimensionError
 from graphwright.ir import dims
 from graphwright.ir.broadcasting import full
 from graphwright.ir.dtypes import DTYPES, float32
