@@ -17,7 +17,7 @@ from graphwright.ir.verify import verify_graph
 
 TEXT = """\
 graphwright.graph v1
-func @f(%h: f32[N], %xs: f32[T, N], %k: f32[N], %p: i64[]) -> (f32[N], f32[T, N], f32[N], f32[10], f32[N]) {
+func @f(%h: f32[N], %xs: f32[T, N], %k: f32[N], %p: i64[]) -> (f32[N], f32[T, N], f32[N], i64[], f32[10], f32[N]) {
   %0 = scan %h, %xs, %k, %p {carries = 1, sequences = 1, length = T, reverse = true, counted = true} \
 (%c0: f32[N], %x0: f32[N], %k0: f32[N]) -> (f32[N], f32[N]) {
     %0 = mul %c0, %k0 : f32[N]
@@ -34,16 +34,17 @@ func @f(%h: f32[N], %xs: f32[T, N], %k: f32[N], %p: i64[]) -> (f32[N], f32[T, N]
     %0 = mul %c0, %k0 : f32[N]
     %1 = sum %c0 {axes = (0)} : f32[]
     return %0, %1
-  } : (f32[N], f32[10])
+  } : (f32[N], i64[], f32[10])
   %4 = item %3 {index = 0} : f32[N]
-  %5 = item %3 {index = 1} : f32[10]
-  %6 = switch %p, %h, %k (%k0: f32[N], %k1: f32[N]) -> (f32[N]) {
+  %5 = item %3 {index = 1} : i64[]
+  %6 = item %3 {index = 2} : f32[10]
+  %7 = switch %p, %h, %k (%k0: f32[N], %k1: f32[N]) -> (f32[N]) {
     return %k0
   }, (%k0: f32[N], %k1: f32[N]) -> (f32[N]) {
     return %k1
   } : (f32[N])
-  %7 = item %6 {index = 0} : f32[N]
-  return %1, %2, %4, %5, %7
+  %8 = item %7 {index = 0} : f32[N]
+  return %1, %2, %4, %5, %6, %8
 }
 """
 
@@ -59,7 +60,7 @@ def test_text_is_canonical():
 def test_meaning(steps):
     h, k = np.array([1, 2], np.float32), np.array([3, 2], np.float32)
     xs = np.arange(6, dtype=np.float32).reshape(3, 2)
-    (last, stacked, end, sums, picked), _ = interpret(parse_graph(TEXT), [h, xs, k, np.array(steps)])
+    (last, stacked, end, count, sums, picked), _ = interpret(parse_graph(TEXT), [h, xs, k, np.array(steps)])
     c, rows = h, np.zeros((3, 2), np.float32)
     for i in reversed(range(min(max(steps, 0), 3))):
         rows[i] = c * k
@@ -67,6 +68,7 @@ def test_meaning(steps):
     np.testing.assert_array_equal(last, c)
     np.testing.assert_array_equal(stacked, rows)
     np.testing.assert_array_equal(end, [81, 32])
+    assert count == 4
     np.testing.assert_array_equal(sums, [3, 7, 17, 43, 0, 0, 0, 0, 0, 0])
     np.testing.assert_array_equal(picked, k if steps > 0 else h)
 
@@ -97,8 +99,7 @@ SAME = Graph("region", (C,), (), (C,))
         ("scan", (H, XS), SCAN, (Graph("region", (C, X), (), (OPS["cast"](C, dtype=float64),)),),
          r"carry 0 is f32\[N\] before a step and f64\[N\] after it"),
         ("scan", (H, XS), {**SCAN, "counted": True}, (STEP,), r"the number of steps, must be i64\[\], got None"),
-        ("scan", (H, XS), {**SCAN, "checkpoint": 0}, (STEP,), "checkpoint = 0"),
-        ("scan", (H, XS), {**SCAN, "truncate": 0}, (STEP,), "truncate = 0"),
+        ("scan", (H, XS), {**SCAN, "checkpoint": 4}, (STEP,), "checkpoint = 4 must be true or false"),
         ("scan", (H, XS), {**SCAN, "unroll": 0}, (STEP,), "unroll = 0 must be a positive integer"),
         ("while", (H,), {"carries": 1, "max_steps": None}, (SAME, SAME), r"its condition gives f32\[N\], not one bool"),
         ("while", (H,), {"carries": 1, "max_steps": -2}, (TRUE, SAME), "max_steps -2 is negative"),

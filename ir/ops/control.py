@@ -112,13 +112,10 @@ def _check_steps(t: Typing, steps: TensorType | None) -> None:
 
 
 def _check_hints(t: Typing) -> None:
-    checkpoint, truncate, unroll = t["checkpoint"], t["truncate"], t["unroll"]
-    if checkpoint not in (None, "sqrt") and not (isinstance(checkpoint, int) and checkpoint >= 1):
-        t.fail(GraphError, f"checkpoint = {checkpoint!r}", 'give a number of steps, "sqrt", or none')
-    if truncate is not None and not (isinstance(truncate, int) and truncate >= 1):
-        t.fail(GraphError, f"truncate = {truncate!r}", "give a number of steps, or none")
-    if not isinstance(unroll, int) or unroll < 1:
-        t.fail(GraphError, f"unroll = {unroll!r} must be a positive integer")
+    if not isinstance(t["unroll"], int) or t["unroll"] < 1:
+        t.fail(GraphError, f"unroll = {t['unroll']!r} must be a positive integer")
+    if not isinstance(t["checkpoint"], bool):
+        t.fail(GraphError, f"checkpoint = {t['checkpoint']!r} must be true or false")
 
 
 def _scan(*operands: Any, bodies: Sequence[Body], **attrs: Any) -> Any:
@@ -142,13 +139,14 @@ scan: Op = register(Op(
     "scan", "region", _infer_scan, _scan,
     attrs={
         "carries": REQUIRED, "sequences": 0, "length": REQUIRED, "reverse": False, "counted": False,
-        "unroll": 1, "checkpoint": None, "truncate": None,
+        "unroll": 1, "checkpoint": False,
     },
     doc="Runs its body for each index of the sequences, from the first or (`reverse`) from the last. Operands: the "
     "carries' initial values, the sequences, the captures; if `counted`, the number of steps to run (i64, the first "
     "ones of `length`). The body maps carries, one element of each sequence, captures to new carries and outputs. "
     "Results: the final carries; each output at its index of an array of `length` (zeros where no step ran). "
-    "`unroll`, `checkpoint`, `truncate` are for the compiler and the gradient; results do not depend on them.",
+    "`unroll` is for the compiler; with `checkpoint` the gradient keeps the carries only, and computes all else of a "
+    "step again.",
 ))
 
 
@@ -168,10 +166,11 @@ def _infer_while(t: Typing) -> Type:
     extra = _output_types(body)[carries:]
     if limit is None and extra:
         t.fail(GraphError, "a body with outputs at every step needs max_steps, the length of their arrays")
+    results = (*t.types[:carries], TensorType(int64, ()))
     if limit is None:
-        return TupleType(t.types[:carries])
+        return TupleType(results)
     t.require_at_most(0, limit, f"max_steps {limit} is negative")
-    return TupleType((*t.types[:carries], *_stacked(extra, limit)))
+    return TupleType((*results, *_stacked(extra, limit)))
 
 
 def _while(*operands: Any, bodies: Sequence[Body], carries: int, max_steps: int | None) -> Any:
@@ -185,15 +184,15 @@ def _while(*operands: Any, bodies: Sequence[Body], carries: int, max_steps: int 
         for output, row in zip(outputs, results[carries:]):
             output[step] = row
         step += 1
-    return (*state, *outputs)
+    return (*state, np.int64(step), *outputs)
 
 
 while_: Op = register(Op(
     "while", "region", _infer_while, _while, attrs={"carries": REQUIRED, "max_steps": None},
     doc="Runs its body as long as its condition holds, at most `max_steps` times. Operands: the carries' initial "
     "values, the captures; both regions read carries and captures. The body gives new carries and, if there is "
-    "`max_steps`, outputs. Results: the final carries; each output of step i at index i of an array of `max_steps` "
-    "(zeros where no step ran).",
+    "`max_steps`, outputs. Results: the final carries; the number of steps (i64); each output of step i at index i of "
+    "an array of `max_steps` (zeros where no step ran).",
 ))
 
 
