@@ -177,7 +177,7 @@ def _scatters(v: Value) -> bool:
     return v.op.name == "conv_input_grad"
 
 
-_MOVES = {"broadcast", "transpose", "reshape", "slice", "reverse", "full", "iota"}
+_MOVES = {"broadcast", "transpose", "reshape", "slice", "reverse", "full", "iota", "dim"}
 
 
 def _plain(v: Value) -> bool:

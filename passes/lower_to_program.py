@@ -119,7 +119,8 @@ class _Lowering:
             self.buffers[v] = self._temp(v.tensor, alias=source)
 
     def _step(self, region: Graph, operands: tuple[Value, ...], results: tuple[str, ...]) -> _Step:
-        lines = (m.loc for m in region if m.loc is not None and m.operands)
+        made = [m for m in region if m.loc is not None]  # leaves may stand for an equal one at another line
+        lines = [m.loc for m in made if m.operands and m.loc] or [m.loc for m in made if m.loc]
         locs = tuple(dict.fromkeys(Loc(line.file, line.line, line.role) for line in lines))
         step = _Step(region, operands, results, len(self.steps), locs)
         self.steps.append(step)
