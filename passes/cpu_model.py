@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..ir.dims import Dim
 from ..ir.dtypes import DType
 
 __all__ = ["CpuModel"]
@@ -11,11 +12,22 @@ __all__ = ["CpuModel"]
 
 @dataclass(frozen=True)
 class CpuModel:
-    """Vector width in bytes, and number of vector registers."""
+    """Vector width in bytes, number of vector registers, and the width for the tiles of contractions.
+
+    `tile_bytes` (0: as `vector_bytes`) may be wider: a tile has nothing but whole vectors, and wide ones need
+    fewer instructions for the same sums.
+    """
 
     vector_bytes: int = 32
     registers: int = 16
+    tile_bytes: int = 0
 
     def lanes(self, dtype: DType) -> int:
         """Elements of a dtype in one vector register."""
         return self.vector_bytes // dtype.itemsize
+
+    def tile_lanes(self, dtype: DType, columns: Dim) -> int:
+        """Lanes for tiles of a result of so many columns: wide vectors where they are nearly all full."""
+        wide = max(self.tile_bytes, self.vector_bytes) // dtype.itemsize
+        full = not isinstance(columns, int) or columns % wide == 0 or columns >= 4 * wide
+        return wide if full else self.lanes(dtype)

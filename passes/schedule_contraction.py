@@ -262,9 +262,8 @@ def _either(condition: Expr | None, make: Callable[[bool], list[Stmt]]) -> list[
 
 
 def _lanes_over_columns(c: Contraction, cpu: CpuModel, pack: bool) -> tuple[Stmt, ...]:
-    dtype = c.total.dtype
-    lanes = cpu.lanes(dtype)
     n = c.extent(c.column)
+    lanes = cpu.tile_lanes(c.total.dtype, n)
     while isinstance(n, int) and lanes > 4 and n <= lanes // 2:
         lanes //= 2
     vectors = _column_vectors(n, lanes)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import math
+import mmap
 import os
 import threading
 import weakref
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -17,9 +19,12 @@ from numpy.typing import DTypeLike, NDArray
 from ..errors import UpdateError
 from .arguments import as_array
 
-__all__ = ["ALIGNMENT", "Arena", "Array", "Cell", "Overlap", "address_of", "aligned_block", "aligned_empty"]
+__all__ = [
+    "ALIGNMENT", "Arena", "Array", "Cell", "Overlap", "address_of", "aligned_block", "aligned_empty", "lasting_empty",
+]  # fmt: skip
 
 ALIGNMENT = 64  # a cache line, and the widest vector
+_HUGE_PAGE = 2**21
 
 Array = NDArray[Any]
 _from_buffer = ctypes.c_char.from_buffer
@@ -48,6 +53,25 @@ def aligned_block(shape: Sequence[int], dtype: np.dtype[Any], nbytes: int) -> tu
     return np.ndarray(shape, dtype, memory, offset), base + offset
 
 
+def lasting_empty(shape: Sequence[int], dtype: DTypeLike) -> Array:
+    """`aligned_empty` for memory that is kept: where it is large, in huge pages if the system has them.
+
+    Matrix products walk down columns, where each row is a page of its own; with pages of 4 KiB the processor
+    has addresses of only a few megabytes at hand.
+    """
+    dtype = np.dtype(dtype)
+    nbytes = math.prod(shape) * dtype.itemsize
+    if nbytes < _HUGE_PAGE // 2 or not hasattr(mmap, "MADV_HUGEPAGE"):
+        return aligned_empty(shape, dtype)
+    rest = nbytes % _HUGE_PAGE
+    room = nbytes + (_HUGE_PAGE - rest if rest >= _HUGE_PAGE // 2 else 0)  # what is added is never as much as used
+    memory = mmap.mmap(-1, room + _HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    offset = -address_of(np.frombuffer(memory, np.uint8)) % _HUGE_PAGE
+    with suppress(OSError):  # a hint: the system may have been built without
+        memory.madvise(mmap.MADV_HUGEPAGE, offset, room)
+    return np.ndarray(shape, dtype, memory, offset)
+
+
 class Arena:
     """Scratch memory for calls in flight, handed from one call to the next.
 
@@ -67,7 +91,7 @@ class Arena:
         except IndexError:
             block = None
         if block is None or block[0] < nbytes:
-            memory = aligned_empty((nbytes,), np.uint8)
+            memory = lasting_empty((nbytes,), np.uint8)
             block = (nbytes, address_of(memory), memory)
         return block
 
@@ -109,7 +133,7 @@ class Cell:
 
     def __init__(self, name: str, array: Array) -> None:
         self.name = name
-        self.array = aligned_empty(array.shape, array.dtype.newbyteorder("="))
+        self.array = lasting_empty(array.shape, array.dtype.newbyteorder("="))
         self.array[...] = array
         self.lock = threading.RLock()
         _cells.add(self)

@@ -19,7 +19,7 @@ from graphwright.compiler.llvm import pool
 from graphwright.errors import ArgumentError, DimensionError, GraphwrightError, UpdateError
 from graphwright.ir import dtypes
 from graphwright.runtime import buffers, signature, structure, threads
-from graphwright.runtime.buffers import Cell, Overlap, address_of, aligned_empty
+from graphwright.runtime.buffers import Cell, Overlap, address_of, aligned_empty, lasting_empty
 from graphwright.runtime.executable import Executable
 from graphwright.runtime.image import LoadedImage
 from graphwright.runtime.signature import Signature, Slot, evaluate, formula_text
@@ -184,6 +184,16 @@ def test_aligned_empty(shape: tuple[int, ...], dtype: str) -> None:
     assert address_of(array) == array.ctypes.data
     array.setflags(write=False)
     assert address_of(array) == array.ctypes.data
+
+
+@pytest.mark.parametrize("nbytes", [0, 100, 2**20 - 1, 2**20, 2**21, 2**21 + 4, 2**23 - 100])
+def test_lasting_empty(nbytes: int) -> None:
+    array = lasting_empty((nbytes,), np.uint8)
+    assert (array.shape, array.dtype) == ((nbytes,), np.uint8)
+    assert array.ctypes.data % 64 == 0
+    array[:] = 7
+    assert address_of(array) == array.ctypes.data
+    assert int(array.sum(dtype=np.int64)) == 7 * nbytes
 
 
 def test_overlap() -> None:

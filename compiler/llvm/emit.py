@@ -28,16 +28,13 @@ from ...ir.loops import (
     statements,
     walk,
 )  # fmt: skip
-from .cost import work
+from .cost import PARALLEL_GRAIN, effort
 from .foreign import foreign_symbol
 from .function import FunctionText, ModuleText
 from .instructions import Val, emit_scalar, literal, splat, storage_type
 from .strided import STRIDES, strided_load
 
 __all__ = ["emit_kernel"]
-
-PARALLEL_GRAIN = 40_000
-"""Scalar operations below which waking the threads costs more than it saves."""
 
 UNROLL_VECTORS = 8
 """A vector loop of at most so many vectors, of known extent, is emitted without a loop."""
@@ -416,8 +413,7 @@ class _Emitter:
             slot = f.assign(f"getelementptr inbounds i64, ptr {record}, i64 {k}")
             f.emit(f"store {value}, ptr {slot}, align 8")
         extent = f.dim(s.extent)
-        effort = f.dim(work(s))
-        small = f.assign(f"icmp slt {effort}, {PARALLEL_GRAIN}")
+        small = f.assign(f"icmp slt {f.dim(effort(s))}, {PARALLEL_GRAIN}")
         context = f.assign(f"select i1 {small}, ptr null, ptr %context")
         f.emit(f"call void @gw_parallel(ptr {context}, ptr @{name}, ptr {record}, {extent})")
 

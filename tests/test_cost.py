@@ -1,0 +1,49 @@
+"""The estimate that decides whether a loop is given to threads."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import graphwright as gw
+from graphwright.compiler.llvm.cost import INSTRUCTION, PARALLEL_GRAIN, effort
+from graphwright.ir.dims import evaluate, symbol
+from graphwright.ir.dtypes import float32
+from graphwright.ir.loops import Alloc, Buffer, For, Index, Load, Store
+from graphwright.ir.scalars import apply, const
+
+N = symbol("N")
+X = Buffer("x", float32, (N,))
+AT = Index(symbol("i"))
+
+
+def test_a_vector_costs_as_much_as_a_scalar():
+    store = Store(X, (AT,), apply("add", Load(X, (AT,)), const(1, float32)))
+    scalar = effort(For("i", N, (store,)))
+    vector = effort(For("i", N, (store,), "vector", 8))
+    assert scalar == 5 * INSTRUCTION * N  # two accesses of 2, and the sum
+    assert vector * 8 == scalar
+
+
+def test_registers_cost_nothing():
+    acc = Buffer("acc", float32, (1,))
+    add = Store(acc, (Index(0),), Load(X, (AT,)), "add")
+    assert effort(For("i", N, (Alloc(acc, "register"), add))) == 2 * INSTRUCTION * N
+    assert effort(For("i", N, (Alloc(acc, "local"), add))) == 6 * INSTRUCTION * N
+
+
+@pytest.mark.parametrize(("size", "threads"), [(32, False), (256, True)])
+def test_small_products_wake_no_threads(size, threads):
+    a = gw.placeholder("a", "float32", (size, size))
+    b = gw.placeholder("b", "float32", (size, size))
+    kernel, = gw.function([a, b], a @ b).compiled.lowered.program.kernels
+    nests = [s for s in kernel.body if isinstance(s, For)]
+    assert (max(evaluate(effort(s), {}) for s in nests) >= PARALLEL_GRAIN) == threads
+    assert nests[-1].kind == "parallel"
+
+
+def test_symbolic_sizes_decide_at_run_time():
+    x = gw.placeholder("x", "float32", ("N",))
+    f = gw.function([x], gw.tanh(x) + 1)
+    for n in (0, 3, 10**6):
+        np.testing.assert_allclose(f(np.ones(n, np.float32)), np.tanh(1.0) + 1, rtol=1e-6)
