@@ -10,16 +10,17 @@ import difflib
 import os
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from dataclasses import replace as with_fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CompileError
 from ..ir.loops import Kernel
 from ..ir.printer import LOC_COLUMN
-from ..ir.program import Program
+from ..ir.program import Call, Program
 from ..passes.manager import PassReport
 
 if TYPE_CHECKING:
@@ -114,14 +115,17 @@ class Recorder:
         reports = [with_fields(report, seconds=own), *merged]
         for round_, r in zip(rounds or [()], reports):
             made = {kernel.name: kernel for kernel, _ in round_}
-            steps = tuple(with_fields(step, kernel=made[step.kernel.name]) for step in program.steps)
-            self._add(r.name, with_fields(program, steps=steps), r)
+            self._add(r.name, program.with_calls(partial(_with_kernel, made)), r)
 
     def _add(self, name: str, ir: Any, report: PassReport | None) -> None:
         step = Step(name, str(ir), report)
         self.steps.append(step)
         if self.on_step:
             self.on_step(step)
+
+
+def _with_kernel(made: Mapping[str, Kernel], call: Call) -> Call:
+    return with_fields(call, kernel=made[call.kernel.name])
 
 
 def _merged(reports: list[PassReport]) -> PassReport:

@@ -44,8 +44,8 @@ class _Clocked(CpuLowered):
 
     @property
     def notes(self) -> int:
-        """Numbers that a call leaves: the dimensions, the time at its begin, and after each kernel."""
-        return len(self.program.symbols) + 1 + len(self.program.steps)
+        """Numbers that a call leaves: the dimensions, the time at its begin; of each kernel call ticks and runs."""
+        return len(self.program.symbols) + 1 + 2 * len(self.program.calls)
 
     @cached_property
     def module(self) -> str:
@@ -148,7 +148,7 @@ class Profile:
         self._lowered = lowered
         self._recent: list[Array] = []
         self._traced: deque[Array] = deque(maxlen=_TRACED)
-        self._sums: dict[tuple[int, ...], tuple[int, Array]] = {}  # by dimensions: calls, ticks of each step
+        self._sums: dict[tuple[int, ...], tuple[int, Array]] = {}  # by dimensions: calls, and notes
 
     def add(self, notes: Array) -> None:
         """Keep what one call has noted."""
@@ -166,8 +166,8 @@ class Profile:
         d = len(self._program.symbols)
         for notes in self._recent:
             key = tuple(map(int, notes[:d]))
-            calls, ticks = self._sums.get(key, (0, np.zeros(len(notes) - d - 1, np.int64)))
-            self._sums[key] = calls + 1, ticks + np.diff(notes[d:])
+            calls, sums = self._sums.get(key, (0, np.zeros(len(notes) - d - 1, np.int64)))
+            self._sums[key] = calls + 1, sums + notes[d + 1 :]
         self._traced.extend(self._recent)
         self._recent.clear()
 
@@ -182,17 +182,17 @@ class Profile:
             known[name] = kernel_work(lower_to_loops(region, name)), line_work(region)
         return [
             _Step(c, known[c.kernel.name][0], call_bytes(self._program, c), known[c.kernel.name][1])
-            for c in self._program.steps
+            for c in self._program.calls
         ]
 
     def _measured(self) -> Iterator[tuple[dict[str, int], int, _Step, float]]:
-        """Dimensions, calls, a step, and its seconds in all these calls."""
+        """Dimensions, a kernel call, how often it ran in all calls of the function, and its seconds then."""
         self._fold()
-        rate = clock_rate()
-        for key, (calls, ticks) in self._sums.items():
+        rate, n = clock_rate(), len(self._steps)
+        for key, (_, sums) in self._sums.items():
             env = dict(zip(self._program.symbols, key))
-            for step, t in zip(self._steps, ticks):
-                yield env, calls, step, float(t) / rate
+            for step, ticks, runs in zip(self._steps, sums[:n], sums[n:]):
+                yield env, int(runs), step, float(ticks) / rate
 
     # --- results ---
 
@@ -280,7 +280,10 @@ class Profile:
     # --- trace ---
 
     def trace(self, path: str | os.PathLike[str]) -> None:
-        """Write the last calls, at most 1000, as a file that chrome://tracing and ui.perfetto.dev open."""
+        """Write the last calls, at most 1000, as a file that chrome://tracing and ui.perfetto.dev open.
+
+        All runs of a kernel call in a loop are one event.
+        """
         self._fold()
         with open(path, "w", encoding="utf-8") as f:
             json.dump({"traceEvents": list(self._events()), "displayTimeUnit": "ns"}, f)
@@ -290,7 +293,8 @@ class Profile:
         first = min((int(notes[d]) for notes in self._traced), default=0)
         for notes in self._traced:
             env = dict(zip(self._program.symbols, map(int, notes[:d])))
-            times = [(int(t) - first) / rate * 1e6 for t in notes[d:]]
+            ends = np.cumsum(notes[d : d + 1 + len(self._steps)])
+            times = [(int(t) - first) / rate * 1e6 for t in ends]
             yield _event(self.name, times[0], times[-1], env)
             for step, begin, end in zip(self._steps, times, times[1:]):
                 yield _event(step.call.kernel.name, begin, end, {

@@ -25,7 +25,7 @@ def describe(lowered: Lowered) -> Record:
     program = lowered.program
     reasons = _reasons(lowered.optimized)
     loops = _first_lines(program)
-    calls = [step.kernel.name for step in program.steps]
+    calls = [call.kernel.name for call in program.calls]
     kernels = [
         {
             "name": k.name,
@@ -48,7 +48,14 @@ def describe(lowered: Lowered) -> Record:
 
 
 def _reasons(optimized: Graph) -> dict[int, str]:
-    return {id(v.regions[0]): v.attrs["reason"] for v in optimized if v.op.name == "fusion"}
+    found: dict[int, str] = {}
+    for v in optimized:
+        if v.op.name == "fusion":
+            found[id(v.regions[0])] = v.attrs["reason"]
+        else:
+            for region in v.regions:
+                found |= _reasons(region)
+    return found
 
 
 def _first_lines(program: Program) -> dict[str, int]:

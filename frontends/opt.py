@@ -13,7 +13,8 @@ from ..ir.graph import Graph
 from ..ir.loops import Kernel
 from ..ir.parser import parse_graph, parse_kernel, parse_program
 from ..ir.program import Program
-from ..ir.verify import verify_graph, verify_kernel, verify_program
+from ..ir.verify import verify_graph, verify_kernel
+from ..ir.verify_program import verify_program
 from ..passes.cpu_model import CpuModel
 from ..passes.manager import PassReport, Pipeline, PipelineResult
 from ..passes.registry import names, pipeline

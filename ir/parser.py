@@ -24,13 +24,15 @@ from .op import REQUIRED
 from .ops import OPS
 from .parse_loops import KernelReader
 from .printer import implied_attrs
-from .program import Call, Program, Slot
+from .program import Branch, Call, Loop, Program, Slot, Step, While
 from .types import TensorType, Type
 
 __all__ = ["parse_graph", "parse_kernel", "parse_program"]
 
 T = TypeVar("T")
 Operand = Value | bool | int | float
+Linked = Callable[[Mapping[str, Kernel]], T]
+"""Makes something once the kernels of a program's text are known."""
 
 
 def parse_graph(text: str) -> Graph:
@@ -358,20 +360,73 @@ class ProgramReader(KernelReader):
         while self.accept("constant"):
             constant, array = self._constant()
             constants[constant] = array
-        calls: list[tuple[Token, Callable[[Kernel], Call]]] = []
-        while self.at("call"):
-            calls.append(self._call_statement())
+        steps = self._steps()
         if not self.accept("}"):
-            self.fail("a slot ('input', 'state', 'output', 'temp'), 'constant', 'call' or '}'")
-        kernels = self._kernels()
-        return Program(
-            name,
-            tuple(symbols),
-            tuple(slots),
-            tuple(self._link(kernels, *c) for c in calls),
-            arena,
-            constants,
-        )
+            self.fail("a slot ('input', 'state', 'output', 'temp'), 'constant', a step or '}'")
+        return Program(name, tuple(symbols), tuple(slots), steps(self._kernels()), arena, constants)
+
+    def _steps(self) -> Linked[tuple[Step, ...]]:
+        """Steps; their kernels, which the text defines below, are known later."""
+        readers = {"call": self._call_statement, "for": self._loop, "loop": self._while, "switch": self._branch}
+        found: list[Linked[Any]] = []
+        self.enter()
+        while self.token.kind == "name" and self.token.text in readers:
+            found.append(readers[self.token.text]())
+        self.leave()
+        return lambda kernels: tuple(link(kernels) for link in found)
+
+    def _body(self) -> Linked[tuple[Step, ...]]:
+        self.expect("{")
+        steps = self._steps()
+        self.expect("}")
+        return steps
+
+    def _loop(self) -> Linked[Step]:
+        self.expect("for")
+        index = self.name("a loop's index")
+        self.expect("=")
+        if self.take("int", "'0..'").text != "0":
+            self.error("a loop begins at 0")
+        self.expect("..")
+        extent = self.dim()
+        reverse = self.accept("reverse")
+        count: str | None = None
+        if self.accept("count"):
+            self.expect("(")
+            count = self._buffer().name
+            self.expect(")")
+        body = self._body()
+        return lambda kernels: Loop(index, extent, body(kernels), reverse, count)
+
+    def _while(self) -> Linked[Step]:
+        self.expect("loop")
+        index = self.name("a loop's index")
+        limit: Dim | None = None
+        if self.accept("limit"):
+            self.expect("(")
+            limit = self.dim()
+            self.expect(")")
+        self.expect("{")
+        test = self._steps()
+        self.expect("break")
+        self.expect("unless")
+        condition = self._buffer().name
+        body = self._steps()
+        self.expect("}")
+        return lambda kernels: While(index, test(kernels), condition, body(kernels), limit)
+
+    def _branch(self) -> Linked[Step]:
+        self.expect("switch")
+        index = self._buffer().name
+        self.expect("{")
+        branches: list[Linked[tuple[Step, ...]]] = []
+        while self.accept("case"):
+            number = self.take("int", f"the number {len(branches)}")
+            if number.text != str(len(branches)):
+                self.error(f"expected the number {len(branches)}, found {number}", number)
+            branches.append(self._body())
+        self.expect("}")
+        return lambda kernels: Branch(index, tuple(b(kernels) for b in branches))
 
     def _slot(self) -> Slot:
         kind = self.next().text
@@ -392,7 +447,7 @@ class ProgramReader(KernelReader):
         self.buffers[name] = Buffer(name, type_.dtype, type_.shape)
         return name, array
 
-    def _call_statement(self) -> tuple[Token, Callable[[Kernel], Call]]:
+    def _call_statement(self) -> Linked[Step]:
         self.expect("call")
         token = self.sigil("@", "a kernel")
         self.expect("(")
@@ -408,13 +463,16 @@ class ProgramReader(KernelReader):
         while (loc := self.loc()) is not None:
             locs.append(loc)
 
-        def link(kernel: Kernel) -> Call:
+        def link(kernels: Mapping[str, Kernel]) -> Call:
+            kernel = kernels.get(self.plain(token))
+            if kernel is None:
+                self.error(f"the text has no kernel {token.text}", token)
             if (len(reads), len(writes)) != (len(kernel.inputs), len(kernel.outputs)):
                 counts = f"takes {len(kernel.inputs)} and gives {len(kernel.outputs)} buffers"
                 self.error(f"@{kernel.name} {counts}", token)
             return Call(kernel, (*reads, *writes), tuple(workspaces), tuple(locs))
 
-        return token, link
+        return link
 
     def _kernels(self) -> dict[str, Kernel]:
         kernels: dict[str, Kernel] = {}
@@ -425,9 +483,3 @@ class ProgramReader(KernelReader):
                 self.error(f"a kernel @{kernel.name} exists already", token)
             kernels[kernel.name] = kernel
         return kernels
-
-    def _link(self, kernels: Mapping[str, Kernel], token: Token, link: Callable[[Kernel], Call]) -> Call:
-        name = self.plain(token)
-        if name not in kernels:
-            self.error(f"the text has no kernel @{name}", token)
-        return link(kernels[name])

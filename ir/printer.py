@@ -18,7 +18,7 @@ from .lexer import quote_name
 from .loops import Kernel
 from .op import REQUIRED
 from .print_loops import kernel_lines
-from .program import Call, Program, Slot
+from .program import Call, Loop, Program, Slot, Step, While
 from .types import TensorType, Type
 
 __all__ = ["LOC_COLUMN", "dense_text", "literal_dtype", "print_graph", "print_kernel", "print_program", "value_parts"]
@@ -263,11 +263,36 @@ def _program_lines(program: Program) -> Iterator[str]:
         yield "  " + _slot_text(slot)
     for name, array in program.constants.items():
         yield f"  constant {quote_name('%', name)}: {_array_type(array)} = {dense_text(array)}"
-    for step in program.steps:
-        line = "  " + _call_text(step)
-        locs = " ".join(map(_loc_text, step.locs))
-        yield f"{line:<{LOC_COLUMN}}  {locs}" if locs else line
+    yield from _step_lines(program.steps, "  ")
     yield "}"
+
+
+def _step_lines(steps: Iterable[Step], indent: str) -> Iterator[str]:
+    inner = indent + "  "
+    for step in steps:
+        if isinstance(step, Call):
+            line = indent + _call_text(step)
+            locs = " ".join(map(_loc_text, step.locs))
+            yield f"{line:<{LOC_COLUMN}}  {locs}" if locs else line
+            continue
+        if isinstance(step, Loop):
+            how = " reverse" if step.reverse else ""
+            how += f" count({quote_name('%', step.count)})" if step.count else ""
+            yield f"{indent}for {step.index} = 0..{step.extent}{how} {{"
+            yield from _step_lines(step.body, inner)
+        elif isinstance(step, While):
+            limit = "" if step.limit is None else f" limit({step.limit})"
+            yield f"{indent}loop {step.index}{limit} {{"
+            yield from _step_lines(step.test, inner)
+            yield f"{inner}break unless {quote_name('%', step.condition)}"
+            yield from _step_lines(step.body, inner)
+        else:
+            yield f"{indent}switch {quote_name('%', step.index)} {{"
+            for k, branch in enumerate(step.branches):
+                yield f"{indent}case {k} {{"
+                yield from _step_lines(branch, inner)
+                yield f"{indent}}}"
+        yield f"{indent}}}"
 
 
 def _slot_text(slot: Slot) -> str:

@@ -1,16 +1,16 @@
-"""Checks that a graph, a kernel or a program is well formed; tests run them after every pass."""
+"""Checks that a graph or a kernel is well formed (a program: `verify_program`); tests run them after every pass."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import NoReturn
 
 import numpy as np
 
 from ..errors import GraphwrightError, VerifyError
 from .broadcasting import same_type
-from .dims import Dim, equal, evaluate, symbols
-from .dtypes import as_dtype, bool_, int64
+from .dims import Dim, equal, symbols
+from .dtypes import bool_, int64
 from .graph import Graph, Value
 from .lexer import is_identifier
 from .loops import (
@@ -33,11 +33,11 @@ from .loops import (
 )
 from .op import OPS
 from .print_loops import expression_text, statement_head
-from .program import ALIGNMENT, Call, Program, Slot, nbytes, workspace_buffers, written_buffers
+from .program import nbytes
 from .scalars import COMPARISONS, SCALARS
 from .types import TensorType, TupleType, Type
 
-__all__ = ["verify_graph", "verify_kernel", "verify_program"]
+__all__ = ["verify_graph", "verify_kernel"]
 
 
 # --- graphs --------------------------------------------------------------------------------------
@@ -390,196 +390,3 @@ def _outside_reductions(root: Expr) -> Iterable[Expr]:
 
 def _buffer_type(buffer: Buffer) -> TensorType:
     return TensorType(buffer.dtype, buffer.shape)
-
-
-# --- programs ------------------------------------------------------------------------------------
-
-
-def verify_program(program: Program, dims: Mapping[str, int] | None = None) -> None:
-    """Check that the calls fit their kernels, that nothing is read before it is written, and the arena.
-
-    Parameters
-    ----------
-    dims : values of the symbolic dimensions at which offsets and overlaps are checked; not needed
-        by a program without symbols, and without them that check is left out.
-
-    Raises
-    ------
-    VerifyError
-        Naming the call or the buffers, and what is wrong with them.
-    """
-    slots = _check_slots(program)
-    for kernel in program.kernels:
-        verify_kernel(kernel)
-    if len({k.name for k in program.kernels}) < len(program.kernels):
-        _program_fault(program, "two kernels have one name")
-    buffers = {name: slot.buffer for name, slot in slots.items()}
-    for name, array in program.constants.items():
-        if name in buffers:
-            _program_fault(program, f"the constant %{name} has the name of a slot")
-        buffers[name] = Buffer(name, as_dtype(array.dtype), array.shape)
-    defined = set(program.constants) | {n for n, s in slots.items() if s.kind in ("input", "state")}
-    for k, step in enumerate(program.steps):
-        _check_call(program, k, step, buffers)
-        _check_order(program, k, step, slots, defined)
-    for name, slot in slots.items():
-        if slot.kind == "output" and not _is_defined(name, slots, defined):
-            _program_fault(program, f"the output %{name} is never written")
-    if _is_planned(program) and (dims is not None or not program.symbols):
-        _check_arena(program, slots, dims or {})
-
-
-def _program_fault(program: Program, problem: str) -> NoReturn:
-    raise VerifyError(f"@{program.name}: {problem}")
-
-
-def _check_slots(program: Program) -> dict[str, Slot]:
-    slots: dict[str, Slot] = {}
-    planned = _is_planned(program)
-    for slot in program.slots:
-        name = slot.buffer.name
-        if name in slots:
-            _program_fault(program, f"the buffer %{name} exists twice")
-        slots[name] = slot
-        used = set().union(*map(symbols, (*slot.buffer.shape, slot.offset or 0)))
-        if not used <= set(program.symbols):
-            _program_fault(program, f"%{name} uses the unknown symbol {min(used - set(program.symbols))}")
-        if slot.kind not in ("input", "state", "output", "temp"):
-            _program_fault(program, f"%{name} is of the unknown kind {slot.kind!r}")
-        if slot.offset is not None and (slot.kind != "temp" or slot.alias is not None):
-            _program_fault(program, f"%{name} has an offset, but only a temp that is no alias has one")
-        if slot.alias is not None and slot.kind not in ("temp", "output"):
-            _program_fault(program, f"%{name} is an alias, but only a temp or an output may be one")
-        if planned and slot.kind == "temp" and slot.offset is None and slot.alias is None:
-            _program_fault(program, f"the temp %{name} has no offset in the arena")
-    for name, slot in slots.items():
-        if slot.alias is not None:
-            _check_alias(program, slots, name)
-    return slots
-
-
-def _is_planned(program: Program) -> bool:
-    """Whether `plan_memory` has run: temps, and the workspaces of calls, have offsets."""
-    return any(s.offset is not None for s in program.slots) or any(step.workspaces for step in program.steps)
-
-
-def _check_alias(program: Program, slots: Mapping[str, Slot], name: str) -> None:
-    seen, at = {name}, slots[name].alias
-    while at is not None:
-        if at not in slots or at in seen:
-            problem = "itself" if at in seen else "unknown"
-            _program_fault(program, f"%{name} is an alias of %{at}, which is {problem}")
-        seen.add(at)
-        at = slots[at].alias
-
-
-def _root(name: str, slots: Mapping[str, Slot]) -> str:
-    """The buffer whose memory a buffer is."""
-    while name in slots and (alias := slots[name].alias) is not None:
-        name = alias
-    return name
-
-
-def _is_defined(name: str, slots: Mapping[str, Slot], defined: set[str]) -> bool:
-    return name in defined or _root(name, slots) in defined
-
-
-def _check_call(program: Program, k: int, step: Call, buffers: Mapping[str, Buffer]) -> None:
-    kernel = step.kernel
-    where = f"call {k} of @{kernel.name}"
-    parameters = kernel.inputs + kernel.outputs
-    if len(step.arguments) != len(parameters):
-        _program_fault(program, f"{where}: {len(parameters)} buffers needed, {len(step.arguments)} given")
-    for name, parameter in zip(step.arguments, parameters):
-        buffer = buffers.get(name)
-        if buffer is None:
-            _program_fault(program, f"{where}: there is no buffer %{name}")
-        if not same_type(_buffer_type(buffer), _buffer_type(parameter)):
-            types = f"%{name} is {_buffer_type(buffer)}, %{parameter.name} is {_buffer_type(parameter)}"
-            _program_fault(program, f"{where}: {types}")
-    if not set(kernel.symbols) <= set(program.symbols):
-        _program_fault(program, f"{where}: the kernel's symbols are not all the program's")
-    if _is_planned(program) and len(step.workspaces) != len(workspace_buffers(kernel)):
-        _program_fault(program, f"{where}: {len(workspace_buffers(kernel))} workspaces needed")
-
-
-def _check_order(program: Program, k: int, step: Call, slots: Mapping[str, Slot], defined: set[str]) -> None:
-    for name in step.reads:
-        if not _is_defined(name, slots, defined):
-            _program_fault(program, f"call {k} of @{step.kernel.name} reads %{name} before it is written")
-    stored = written_buffers(step.kernel)
-    for name, parameter in zip(step.writes, step.kernel.outputs):
-        slot = slots.get(name)
-        if slot is None or slot.kind == "input" or slots.get(_root(name, slots), slot).kind == "input":
-            where = f"call {k} of @{step.kernel.name}"
-            _program_fault(program, f"{where} writes %{name}, which is an input or a constant")
-        if parameter.name in stored:
-            defined |= {name, _root(name, slots)}
-
-
-# --- the arena -----------------------------------------------------------------------------------
-
-
-class _Extent:
-    """A piece of the arena and the calls during which it is in use."""
-
-    def __init__(self, name: str, start: int, size: int, step: int) -> None:
-        self.name, self.start, self.end = name, start, start + size
-        self.first = self.last = step
-
-    def overlaps(self, other: _Extent) -> bool:
-        in_space = self.start < other.end and other.start < self.end
-        return in_space and self.first <= other.last and other.first <= self.last
-
-
-def _check_arena(program: Program, slots: Mapping[str, Slot], dims: Mapping[str, int]) -> None:
-    total = evaluate(program.arena, dims)
-    extents = _extents(program, slots, dims)
-    for extent in extents:
-        if extent.start % ALIGNMENT or extent.start < 0 or extent.end > total:
-            _program_fault(
-                program,
-                f"{extent.name} at bytes {extent.start}..{extent.end} is not aligned to {ALIGNMENT} "
-                f"or not inside the arena of {total}",
-            )
-    for k, a in enumerate(extents):
-        for b in extents[k + 1 :]:
-            if a.overlaps(b) and not _hands_over(program, slots, *sorted((a, b), key=lambda e: e.first)):
-                _program_fault(
-                    program,
-                    f"{a.name} (bytes {a.start}..{a.end}, calls {a.first}..{a.last}) and {b.name} "
-                    f"(bytes {b.start}..{b.end}, calls {b.first}..{b.last}) overlap",
-                )
-
-
-def _extents(program: Program, slots: Mapping[str, Slot], dims: Mapping[str, int]) -> list[_Extent]:
-    found: dict[str, _Extent] = {}
-    scratch: list[_Extent] = []
-    for k, step in enumerate(program.steps):
-        for name in step.arguments:
-            slot = slots.get(_root(name, slots))
-            if slot is None or slot.offset is None:
-                continue
-            owner = slot.buffer.name
-            size = evaluate(nbytes(slot.buffer), dims)
-            extent = found.setdefault(owner, _Extent(f"%{owner}", evaluate(slot.offset, dims), size, k))
-            extent.last = k
-        for buffer, offset in zip(workspace_buffers(step.kernel), step.workspaces):
-            name = f"the workspace %{buffer.name} of call {k}"
-            scratch.append(_Extent(name, evaluate(offset, dims), evaluate(nbytes(buffer), dims), k))
-    for name, slot in slots.items():  # what an output or a state is an alias of stays in use to the end
-        owner = _root(name, slots)
-        if slot.kind == "output" and owner in found:
-            found[owner].last = len(program.steps)
-    return [*found.values(), *scratch]
-
-
-def _hands_over(program: Program, slots: Mapping[str, Slot], dying: _Extent, born: _Extent) -> bool:
-    """Whether one buffer takes over the memory of another in a kernel that works in place."""
-    if dying.last != born.first or dying.start != born.start or dying.first == born.first:
-        return False
-    step = program.steps[born.first]
-    return any(
-        f"%{_root(step.writes[o], slots)}" == born.name and f"%{_root(step.reads[i], slots)}" == dying.name
-        for o, i in step.kernel.inplace
-    )

@@ -1,6 +1,7 @@
 """Plan memory: every temp gets an offset in one arena, valid for all values of the symbolic dimensions.
 
-Buffers that are never alive together share bytes. Placement is greedy by size (Pisarchyk and Lee,
+Buffers that are never alive together share bytes; what a loop uses and what is used beside it lives during
+the whole loop. Placement is greedy by size (Pisarchyk and Lee,
 "Efficient memory management for deep neural net inference", 2020), decided at a typical size of the
 symbolic dimensions; offsets are then formulas: a buffer starts where another ends, at a place that
 is free whatever the dimensions are.
@@ -8,11 +9,12 @@ is free whatever the dimensions are.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from dataclasses import replace as with_fields
 
 from ..ir.dims import Dim, align, at_most, evaluate, join
-from ..ir.program import ALIGNMENT, Call, Program, Slot, nbytes, workspace_buffers
+from ..ir.program import ALIGNMENT, Call, Program, Slot, Timeline, nbytes, timeline, workspace_buffers
 
 __all__ = ["plan_memory"]
 
@@ -45,8 +47,9 @@ class _Block:
 
 def plan_memory(program: Program) -> Program:
     """The program with offsets for all temps and workspaces, and the arena's size."""
-    lives = _liveness(program)
-    owner = _share_in_place(program, lives)
+    moments = timeline(program)
+    lives = _liveness(program, moments)
+    owner = _share_in_place(program, moments, lives)
     blocks: dict[object, _Block] = {}
     for name, (first, last) in lives.items():
         key = _find(owner, name)
@@ -54,9 +57,12 @@ def plan_memory(program: Program) -> Program:
         block = blocks.setdefault(key, _Block(key, size, first, last))
         block.first, block.last = min(block.first, first), max(block.last, last)
         block.size = join(block.size, size)
-    for k, step in enumerate(program.steps):
-        for w, buffer in enumerate(workspace_buffers(step.kernel)):
-            blocks[k, w] = _Block((k, w), align(nbytes(buffer), ALIGNMENT), k, k)
+    number = itertools.count()
+    for k, (_, call) in enumerate(moments.touched):
+        if call is not None:
+            n = next(number)
+            for w, buffer in enumerate(workspace_buffers(call.kernel)):
+                blocks[n, w] = _Block((n, w), align(nbytes(buffer), ALIGNMENT), k, k)
     arena = _place(list(blocks.values()), dict.fromkeys(program.symbols, TYPICAL))
 
     def offset_of(slot: Slot) -> Slot:
@@ -65,45 +71,39 @@ def plan_memory(program: Program) -> Program:
         block = blocks.get(_find(owner, slot.buffer.name))
         return with_fields(slot, offset=block.offset if block else 0)
 
-    def place_workspaces(k: int, step: Call) -> Call:
-        offsets = tuple(blocks[k, w].start for w in range(len(workspace_buffers(step.kernel))))
-        return with_fields(step, workspaces=offsets) if offsets else step
+    number = itertools.count()
 
-    return with_fields(
-        program,
-        slots=tuple(map(offset_of, program.slots)),
-        steps=tuple(place_workspaces(k, s) for k, s in enumerate(program.steps)),
-        arena=arena,
-    )
+    def place_workspaces(call: Call) -> Call:
+        n = next(number)
+        offsets = tuple(blocks[n, w].start for w in range(len(workspace_buffers(call.kernel))))
+        return with_fields(call, workspaces=offsets) if offsets else call
 
-
-def _base_names(program: Program) -> dict[str, str]:
-    return {s.buffer.name: s.alias or s.buffer.name for s in program.slots}
+    placed = program.with_calls(place_workspaces)
+    return with_fields(placed, slots=tuple(map(offset_of, program.slots)), arena=arena)
 
 
-def _liveness(program: Program) -> dict[str, tuple[int, int]]:
-    """The first and the last step that touch each temp."""
-    base = _base_names(program)
+Lives = dict[str, tuple[int, int]]
+
+
+def _liveness(program: Program, moments: Timeline) -> Lives:
+    """The first and the last moment at which each temp is in use."""
+    lives = moments.lives(lambda name: program.place(name)[0])
     temps = {s.buffer.name for s in program.slots if s.kind == "temp" and s.alias is None}
-    lives: dict[str, tuple[int, int]] = {}
-    for k, step in enumerate(program.steps):
-        for name in step.arguments:
-            name = base.get(name, name)
-            if name in temps:
-                lives[name] = (lives.get(name, (k, k))[0], k)
-    return lives
+    return {name: life for name, life in lives.items() if name in temps}
 
 
-def _share_in_place(program: Program, lives: dict[str, tuple[int, int]]) -> dict[str, str]:
-    """Let a result take over the memory of an operand that dies in the step, where the kernel allows."""
-    base = _base_names(program)
+def _share_in_place(program: Program, moments: Timeline, lives: Lives) -> dict[str, str]:
+    """Let a result take over the memory of an operand that dies in the call, where the kernel allows."""
     owner: dict[str, str] = {}
-    for k, step in enumerate(program.steps):
+    for k, (_, call) in enumerate(moments.touched):
+        if call is None:
+            continue
         taken: set[str] = set()
-        for o, i in step.kernel.inplace:
-            out, source = step.writes[o], base.get(step.reads[i], step.reads[i])
-            fits = out in lives and source in lives and out not in taken and source not in taken
-            read_once = sum(base.get(r, r) == source for r in step.reads) == 1
+        reads = [program.place(r) for r in call.reads]
+        for o, i in call.kernel.inplace:
+            out, (source, position) = call.writes[o], reads[i]
+            fits = out in lives and source in lives and out not in taken and source not in taken and position == 0
+            read_once = sum(root == source for root, _ in reads) == 1
             if fits and read_once and lives[source][1] == k and lives[out][0] == k:
                 owner[out] = _find(owner, source)
                 taken |= {out, source}

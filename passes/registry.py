@@ -109,6 +109,6 @@ def _kernelwise(run: Callable[[Kernel], Kernel]) -> Callable[[Any], Any]:
         if isinstance(ir, Kernel):
             return run(ir)
         made = {kernel.name: run(kernel) for kernel in ir.kernels}
-        return with_fields(ir, steps=tuple(with_fields(s, kernel=made[s.kernel.name]) for s in ir.steps))
+        return ir.with_calls(lambda call: with_fields(call, kernel=made[call.kernel.name]))
 
     return apply

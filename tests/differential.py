@@ -14,13 +14,13 @@ from graphwright.errors import DimensionError
 from graphwright.ir.dims import evaluate, product
 from graphwright.ir.dtypes import float32, float64
 from graphwright.ir.graph import Graph, Literal, Value, make, topological
-from graphwright.ir.interpret_loops import interpret_kernel
+from graphwright.ir.interpret_program import interpret_program
 from graphwright.ir.interpreter import evaluate_values, interpret
 from graphwright.ir.op import OPS
 from graphwright.ir.parser import parse_graph, parse_program
 from graphwright.ir.printer import print_graph, print_program
-from graphwright.ir.program import Program
-from graphwright.ir.verify import verify_graph, verify_program
+from graphwright.ir.verify import verify_graph
+from graphwright.ir.verify_program import verify_program
 from graphwright.runtime.buffers import Cell
 from graphwright.runtime.executable import Executable
 from graphwright.runtime.threads import set_num_threads
@@ -223,34 +223,8 @@ def _check_loops(case: Case, env: Mapping[str, int], seed: int) -> None:
     except DimensionError:
         return
     for how, compiled in case.compiled.items():
-        actual = run_program(compiled.lowered.program, inputs, states, env)
-        expected.check(actual, f"{how} loops, at {dict(env)}")
-
-
-def run_program(
-    program: Program, inputs: Sequence[Array], states: Sequence[Array], env: Mapping[str, int]
-) -> list[Array]:
-    """Outputs and new states by `interpret_kernel`; every buffer has memory of its own, aliases excepted."""
-    memory: dict[str, Array] = dict(program.constants)
-    given: Iterator[Array] = iter([*inputs, *states])
-    for slot in program.slots:
-        shape = tuple(evaluate(d, env) for d in slot.buffer.shape)
-        if slot.kind in ("input", "state"):
-            memory[slot.buffer.name] = next(given).copy()
-        elif slot.alias is None:
-            memory[slot.buffer.name] = np.zeros(shape, slot.buffer.dtype.numpy)
-    for slot in program.slots:
-        if slot.alias is not None:
-            shape = tuple(evaluate(d, env) for d in slot.buffer.shape)
-            memory[slot.buffer.name] = memory[slot.alias].reshape(shape)
-    for step in program.steps:
-        symbols = {s: env[s] for s in step.kernel.symbols}
-        with np.errstate(all="ignore"):
-            results = interpret_kernel(step.kernel, [memory[n] for n in step.reads], symbols)
-        for name, result in zip(step.writes, results):
-            memory[name][...] = result
-    kinds = ("output", "state")
-    return [memory[s.buffer.name] for kind in kinds for s in program.slots if s.kind == kind]
+        outputs, new = interpret_program(compiled.lowered.program, inputs, states, env)
+        expected.check([*outputs, *new], f"{how} loops, at {dict(env)}")
 
 
 # --- reducing a failure ---------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from graphwright.ir.graph import Graph
 from graphwright.ir.interpret_loops import interpret_kernel
 from graphwright.ir.loops import Alloc, Buffer, For, Index, Kernel, Load, Store, statements
 from graphwright.ir.op import OPS
-from graphwright.ir.verify import verify_program
+from graphwright.ir.verify_program import verify_program
 from graphwright.passes.cuda_model import CudaModel
 from graphwright.passes.lower_to_loops import lower_to_loops
 from graphwright.passes.schedule_cuda import schedule_cuda

@@ -17,7 +17,7 @@ from graphwright.ir.dtypes import as_dtype
 from graphwright.ir.graph import Graph, Value
 from graphwright.ir.interpreter import interpret
 from graphwright.ir.op import OPS
-from graphwright.ir.verify import verify_program
+from graphwright.ir.verify_program import verify_program
 from graphwright.runtime.buffers import Cell
 
 SHAPE = (3, 5)

@@ -14,13 +14,14 @@ from checks import assert_close
 
 from graphwright.compiler.driver import compile_graph
 from graphwright.ir.graph import Graph
-from graphwright.ir.interpret_loops import interpret_kernel
+from graphwright.ir.interpret_program import interpret_program
 from graphwright.ir.interpreter import interpret
 from graphwright.ir.loops import Kernel
 from graphwright.ir.parser import parse_graph
 from graphwright.ir.printer import print_graph, print_kernel, print_program
 from graphwright.ir.program import Program
-from graphwright.ir.verify import verify_graph, verify_kernel, verify_program
+from graphwright.ir.verify import verify_graph, verify_kernel
+from graphwright.ir.verify_program import verify_program
 from graphwright.passes.cpu_model import CpuModel
 from graphwright.passes.fuse import isolate
 from graphwright.passes.lower_to_loops import lower_to_loops
@@ -72,27 +73,6 @@ def operands(graph: Graph, sizes: dict[str, int]) -> tuple[list[np.ndarray], lis
     return [make(v) for v in graph.inputs], [make(v) for v in graph.states]
 
 
-def run_program(program: Program, graph: Graph, inputs: list, states: list, sizes: dict[str, int]) -> list:
-    """Run a program's kernels in order on the loops interpreter; outputs, then new states."""
-    memory = dict(program.constants)
-    memory.update(zip((v.attrs["name"] for v in graph.inputs + graph.states), [*inputs, *states]))
-    alias = {s.buffer.name: s.alias for s in program.slots if s.alias}
-
-    def base(name: str) -> str:
-        return alias.get(name, name)
-
-    for step in program.steps:
-        shaped = [memory[base(r)].reshape(_shape(b, sizes)) for r, b in zip(step.reads, step.kernel.inputs)]
-        results = interpret_kernel(step.kernel, shaped, sizes)
-        memory.update(zip((base(w) for w in step.writes), results))
-    names = [f"out.{k}" for k in range(len(graph.outputs))] + [s.attrs["name"] for s, _ in graph.updates]
-    return [memory[base(n)].reshape(_shape(program.slot(n).buffer, sizes)) for n in names]
-
-
-def _shape(buffer: object, sizes: dict[str, int]) -> list[int]:
-    return [sizes.get(str(d), d) for d in buffer.shape]
-
-
 def without_locations(text: str) -> str:
     """Equal values of other tests that are still alive lend theirs."""
     return re.sub(r" +loc\(.*\)$", "", text, flags=re.MULTILINE)
@@ -117,10 +97,8 @@ def test_loops_mean_what_the_graph_means(name, scheduled, sizes):
     for form in (optimized(name), isolate(graph)):
         program = kernels(form, scheduled)
         verify_program(program, sizes)
-        results = run_program(program, form, inputs, states, sizes)
-        new_states = dict(zip((s.attrs["name"] for s in graph.states), expected[1]))
-        wanted = [*expected[0], *(new_states[s.attrs["name"]] for s, _ in graph.updates)]
-        for actual, value in zip(results, wanted, strict=True):
+        outputs, new = interpret_program(program, inputs, states, sizes)
+        for actual, value in zip((*outputs, *new), (*expected[0], *expected[1]), strict=True):
             assert_close(actual, value, name)
 
 

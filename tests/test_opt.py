@@ -18,7 +18,7 @@ from graphwright.errors import GraphError
 from graphwright.frontends import cli
 from graphwright.frontends.replay import difference
 from graphwright.ir.parser import parse_graph, parse_kernel, parse_program
-from graphwright.ir.verify import verify_program
+from graphwright.ir.verify_program import verify_program
 from graphwright.passes import registry
 from graphwright.passes.cse import cse
 from graphwright.passes.fuse import fuse

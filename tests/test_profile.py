@@ -27,7 +27,7 @@ def formulas(function, **dims):
     lowered = function.compiled.lowered
     program = lowered.program
     found = []
-    for call in program.steps:
+    for call in program.calls:
         work = kernel_work(lower_to_loops(lowered.regions[call.kernel.name], "k"))
         found.append(tuple(evaluate(d, dims) for d in (work.single, work.double, call_bytes(program, call))))
     return found

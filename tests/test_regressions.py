@@ -16,7 +16,7 @@ from graphwright.ir.interpreter import interpret
 from graphwright.ir.loops import For, statements
 from graphwright.ir.op import OPS
 from graphwright.ir.parser import parse_program
-from graphwright.ir.verify import verify_program
+from graphwright.ir.verify_program import verify_program
 from graphwright.passes.differentiate import gradients
 from graphwright.runtime.buffers import Cell
 

@@ -115,7 +115,7 @@ def test_calls_are_matched_to_their_own_fusions(train):
     lowered = train.compiled.lowered
     found = fusions_of_calls(lowered.optimized, lowered.program, lowered.regions)
     assert None not in found
-    for step, fusion in zip(lowered.program.steps, found):
+    for step, fusion in zip(lowered.program.calls, found):
         assert lowered.regions[step.kernel.name] is fusion.regions[0]
     assert found == fusions_of_calls(lowered.optimized, lowered.program, {}), "without regions, names and values decide"
 
@@ -132,7 +132,7 @@ def test_formulas_give_the_planned_memory(data, train):
         assert arena == train.memory(N=n)
         for block in data["memory"]["blocks"]:
             assert 0 <= value(block["offset"]) <= value(block["offset"]) + value(block["size"]) <= arena
-            assert 0 <= block["lives"][0] <= block["lives"][1] < len(program.steps)
+            assert 0 <= block["lives"][0] <= block["lives"][1] < len(program.calls)
 
 
 def test_source_lines_are_quoted(small):
@@ -321,7 +321,7 @@ def test_a_browser_shows_every_kernel_with_its_line(train, tmp_path):
     milliseconds = re.search(r'data-ready="(\d+)"', dom)
     assert milliseconds and int(milliseconds[1]) < 10_000  # the machine may be loaded
     drawn = set(re.findall(r'data-key="k:(\d+)"', dom))
-    steps = train.compiled.lowered.program.steps
+    steps = train.compiled.lowered.program.calls
     assert drawn == {str(k) for k in range(len(steps))}
     table = dom[dom.index('id="kernels"') :]
     assert sum(bool(step.locs) for step in steps) >= len(steps) - 1

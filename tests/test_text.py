@@ -33,7 +33,8 @@ from graphwright.ir.ops import structure
 from graphwright.ir.parser import parse_graph, parse_kernel, parse_program
 from graphwright.ir.printer import print_graph, print_kernel, print_program
 from graphwright.ir.scalars import apply, cast, select
-from graphwright.ir.verify import verify_graph, verify_kernel, verify_program
+from graphwright.ir.verify import verify_graph, verify_kernel
+from graphwright.ir.verify_program import verify_program
 
 GRAPH = """\
 graphwright.graph v1
@@ -459,7 +460,7 @@ def test_program_text_is_canonical():
     verify_program(program, {"N": 3})
     assert print_program(program) == PROGRAM
     assert program.slot("view.1").alias == "tmp.0"
-    assert program.steps[0].locs == (Loc("text.py", 4), Loc("text.py", 5))
+    assert program.calls[0].locs == (Loc("text.py", 4), Loc("text.py", 5))
     assert program.constants["const.0"].tolist() == [1.0, 2.5]
 
 

@@ -143,7 +143,7 @@ def launch_plan(program: Program, source: CudaSource) -> LaunchPlan:
     """The program's kernel calls as launches over placed buffers."""
     places = _places(program)
     launches: list[PlannedLaunch] = []
-    for k, step in enumerate(program.steps):
+    for k, step in enumerate(program.calls):
         kernel = step.kernel
         names = dict(zip([b.name for b in (*kernel.inputs, *kernel.outputs)], step.arguments, strict=True))
         for buffer, offset in zip(workspace_buffers(kernel), step.workspaces, strict=True):

@@ -41,8 +41,8 @@ class _Guarding(CpuLowered):
     @cached_property
     def program(self) -> Program:
         plain = super().program
-        steps = tuple(with_fields(s, arguments=(*s.arguments, _NAME)) for s in plain.steps)
-        return with_fields(with_report(plain, _NAME, LENGTH), steps=steps)
+        reporting = with_report(plain, _NAME, LENGTH)
+        return reporting.with_calls(lambda call: with_fields(call, arguments=(*call.arguments, _NAME)))
 
 
 class BoundsGuard(Guarded):
@@ -67,7 +67,7 @@ class BoundsGuard(Guarded):
     def _fail(self, number: int, indices: list[int]) -> NoReturn:
         program = self.guarding.program  # numbers the accesses, also where the code comes from the cache
         access = self.guarding.accesses[number]
-        calls = [s for s in program.steps if s.kernel.name == access.kernel]
+        calls = [s for s in program.calls if s.kernel.name == access.kernel]
         names = [b.name for b in (*calls[0].kernel.inputs, *calls[0].kernel.outputs)]
         given = [s.arguments[names.index(access.buffer.name)] for s in calls if access.buffer.name in names]
         called = f" (there {' or '.join(dict.fromkeys(given))})" if given else ""

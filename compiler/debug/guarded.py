@@ -92,7 +92,7 @@ def native(lowered: CpuLowered, cells: Sequence[Cell], kind: str = "program") ->
 
 def kernel_names(lowered: CpuLowered) -> dict[int, str]:
     """The names of a program's kernels, by the identity of the regions they compute."""
-    used = {step.kernel.name for step in lowered.program.steps}
+    used = {step.kernel.name for step in lowered.program.calls}
     return {id(region): name for name, region in lowered.regions.items() if name in used}
 
 

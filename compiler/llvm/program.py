@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from ...ir.dims import Dim
-from ...ir.dtypes import int64
-from ...ir.program import Call, Program
+from ...ir.dtypes import DType, bool_, int8, int64
+from ...ir.program import Branch, Call, Loop, Program, Step, While
 from ..target import CpuTarget
 from .clock import read_clock
 from .codegen import attributes
@@ -26,7 +26,7 @@ def emit_program(program: Program, target: CpuTarget, clock: str | None = None) 
 
     Its exported function is ``i32 @<name>(ptr buffers, ptr dims, ptr arena, ptr context)``: buffers are
     the inputs, states and outputs; dims the values of the program's symbols; it returns 0. If the state
-    `clock` is given, it gets the dims, the time, and the time after each step (`clock.read_clock`).
+    `clock` is given, it gets the dims, the time, and of each call how long and how often it ran (`_Clock`).
     """
     module = ModuleText()
     for kernel in program.kernels:
@@ -43,50 +43,170 @@ def _constant(name: str, array: np.ndarray[Any, Any]) -> str:
 
 
 def _entry(program: Program, module: ModuleText, target: CpuTarget, clock: str | None) -> str:
-    f = FunctionText(module)
-    for k, name in enumerate(program.symbols):
-        slot = f.assign(f"getelementptr inbounds i64, ptr %dims, i64 {k}")
-        f.vars[name] = Val(f.assign(f"load i64, ptr {slot}, align 8"), int64)
-    pointers = _pointers(program, f)
-    if clock is not None:
+    entry = _Entry(program, FunctionText(module), target, clock)
+    return entry.text()
+
+
+class _Entry:
+    """The entry point while it is written: the steps of a program around calls of its kernels.
+
+    With a `clock`, each call adds the time since the one before it, and 1, to its two numbers there.
+    """
+
+    def __init__(self, program: Program, f: FunctionText, target: CpuTarget, clock: str | None) -> None:
+        self.program, self.f, self.target = program, f, target
         for k, name in enumerate(program.symbols):
-            _record(str(f.vars[name]), pointers[clock], k, f)
-        _record(read_clock(f, target), pointers[clock], len(program.symbols), f)
-    for k, step in enumerate(program.steps, len(program.symbols) + 1):
-        _call(step, pointers, f)
-        if clock is not None:
-            _record(read_clock(f, target), pointers[clock], k, f)
-    f.emit("ret i32 0")
-    return f.text(f"define i32 @{program.name}(ptr %buffers, ptr %dims, ptr %arena, ptr %context) #0")
+            slot = f.assign(f"getelementptr inbounds i64, ptr %dims, i64 {k}")
+            f.vars[name] = Val(f.assign(f"load i64, ptr {slot}, align 8"), int64)
+        self.roots = self._roots()
+        self.clock = None if clock is None else _Clock(program, self.roots[clock], f, target)
+
+    def text(self) -> str:
+        name = self.program.name
+        self.steps(self.program.steps)
+        self.f.emit("ret i32 0")
+        return self.f.text(f"define i32 @{name}(ptr %buffers, ptr %dims, ptr %arena, ptr %context) #0")
+
+    # --- places ---
+
+    def _roots(self) -> dict[str, str]:
+        """Pointers to the buffers that are not aliases."""
+        found = {name: f"@{name}" for name in self.program.constants}
+        external = 0
+        for slot in self.program.slots:
+            if slot.kind != "temp":
+                place = self.f.assign(f"getelementptr inbounds ptr, ptr %buffers, i64 {external}")
+                found[slot.buffer.name] = self.f.assign(f"load ptr, ptr {place}, align 8")
+                external += 1
+            elif slot.alias is None and slot.offset is not None:
+                found[slot.buffer.name] = self.at("%arena", slot.offset)
+        return found
+
+    def at(self, base: str, offset: Dim) -> str:
+        return self.f.assign(f"getelementptr inbounds i8, ptr {base}, {self.f.dim(offset)}")
+
+    def pointer(self, name: str) -> str:
+        root, position = self.program.place(name)
+        return self.roots[root] if position == 0 else self.at(self.roots[root], position)
+
+    # --- steps ---
+
+    def steps(self, steps: Iterable[Step]) -> None:
+        for step in steps:
+            if isinstance(step, Call):
+                self.call(step)
+            elif isinstance(step, Loop):
+                self.loop(step)
+            elif isinstance(step, While):
+                self.repeat(step)
+            else:
+                self.branch(step)
+
+    def call(self, call: Call) -> None:
+        arguments = ["ptr %context", *(f"ptr {self.pointer(name)}" for name in call.arguments)]
+        arguments += [f"ptr {self.at('%arena', offset)}" for offset in call.workspaces]
+        arguments += [str(self.f.vars[name]) for name in call.kernel.symbols]
+        self.f.emit(f"call void @{call.kernel.name}({', '.join(arguments)})")
+        if self.clock is not None:
+            self.clock.tick()
+
+    def loop(self, step: Loop) -> None:
+        f = self.f
+        end = f.dim(step.extent)
+        if step.count is not None:
+            count = self.scalar(step.count, int64)
+            end = self.choose("slt", end, self.choose("sgt", count, Val("0", int64)))
+        last = f.assign(f"sub nsw {end}, 1") if step.reverse else ""
+        with f.loop(step.index, "0", end.text):
+            if step.reverse:
+                f.vars[step.index] = Val(f.assign(f"sub nsw i64 {last}, {f.symbol(step.index, 1).text}"), int64)
+            self.steps(step.body)
+
+    def repeat(self, step: While) -> None:
+        """The body until the condition fails, or the limit is reached."""
+        f = self.f
+        counter = f.alloca(1, "i64")
+        f.emit(f"store i64 0, ptr {counter}, align 8")
+        head, again, body, done = (f.label(hint) for hint in ("head", "again", "body", "done"))
+        f.emit(f"br label %{head}")
+        f.start_block(head)
+        limit = None if step.limit is None else f.dim(step.limit)
+        with f.scope():
+            count = f.vars[step.index] = Val(f.assign(f"load i64, ptr {counter}, align 8"), int64)
+            self.steps(step.test)
+            condition = f.assign(f"icmp ne {self.scalar(step.condition, bool_)}, 0")
+            f.emit(f"br i1 {condition}, label %{again}, label %{done}")
+            f.start_block(again)
+            more = "true" if limit is None else f.assign(f"icmp slt {count}, {limit.text}")
+            f.emit(f"br i1 {more}, label %{body}, label %{done}")
+            f.start_block(body)
+            self.steps(step.body)
+            f.emit(f"store i64 {f.assign(f'add nsw {count}, 1')}, ptr {counter}, align 8")
+        f.emit(f"br label %{head}")
+        f.start_block(done)
+
+    def branch(self, step: Branch) -> None:
+        f = self.f
+        dtype = self.program.slot(step.index).buffer.dtype
+        index = self.scalar(step.index, dtype)
+        labels = [f.label("case") for _ in step.branches]
+        below, end = f.label("below"), f.label("end")
+        negative = "false" if dtype == bool_ or not dtype.is_signed else f.assign(f"icmp slt {index}, 0")
+        f.emit(f"br i1 {negative}, label %{labels[0]}, label %{below}")
+        f.start_block(below)
+        kind = str(index).split()[0]
+        cases = " ".join(f"{kind} {k}, label %{label}" for k, label in enumerate(labels[:-1]))
+        f.emit(f"switch {index}, label %{labels[-1]} [ {cases} ]")
+        for label, steps in zip(labels, step.branches):
+            f.start_block(label)
+            with f.scope():
+                self.steps(steps)
+            f.emit(f"br label %{end}")
+        f.start_block(end)
+
+    def scalar(self, name: str, dtype: DType) -> Val:
+        """The number in a buffer; a bool as a byte."""
+        kind = "i8" if dtype == bool_ else str(Val("0", dtype)).split()[0]
+        text = self.f.assign(f"load {kind}, ptr {self.pointer(name)}, align {dtype.itemsize}")
+        return Val(text, int8 if dtype == bool_ else dtype)
+
+    def choose(self, test: str, a: Val, b: Val) -> Val:
+        """`a` where the comparison holds, else `b`."""
+        condition = self.f.assign(f"icmp {test} {a}, {b.text}")
+        return Val(self.f.assign(f"select i1 {condition}, {a}, {b}"), int64)
 
 
-def _record(value: str, clock: str, k: int, f: FunctionText) -> None:
-    slot = f.assign(f"getelementptr inbounds i64, ptr {clock}, i64 {k}")
-    f.emit(f"store {value}, ptr {slot}, align 8")
+class _Clock:
+    """Notes of the time: the dimensions, the time at the begin; then of each call the ticks, and how often it ran."""
 
+    def __init__(self, program: Program, notes: str, f: FunctionText, target: CpuTarget) -> None:
+        self.f, self.target, self.notes = f, target, notes
+        self.first = len(program.symbols) + 1
+        self.calls = len(program.calls)
+        self.call = 0
+        for k, name in enumerate(program.symbols):
+            f.emit(f"store {f.vars[name]}, ptr {self._place(k)}, align 8")
+        for k in range(2 * self.calls):
+            f.emit(f"store i64 0, ptr {self._place(self.first + k)}, align 8")
+        self.last = f.alloca(1, "i64")
+        begin = read_clock(f, target)
+        f.emit(f"store {begin}, ptr {self._place(self.first - 1)}, align 8")
+        f.emit(f"store {begin}, ptr {self.last}, align 8")
 
-def _pointers(program: Program, f: FunctionText) -> dict[str, str]:
-    found = {name: f"@{name}" for name in program.constants}
-    external = 0
-    for slot in program.slots:
-        if slot.kind != "temp":
-            place = f.assign(f"getelementptr inbounds ptr, ptr %buffers, i64 {external}")
-            found[slot.buffer.name] = f.assign(f"load ptr, ptr {place}, align 8")
-            external += 1
-        elif slot.alias is None and slot.offset is not None:
-            found[slot.buffer.name] = _in_arena(slot.offset, f)
-    for slot in program.slots:
-        if slot.alias is not None:
-            found[slot.buffer.name] = found[slot.alias]
-    return found
+    def _place(self, k: int) -> str:
+        return self.f.assign(f"getelementptr inbounds i64, ptr {self.notes}, i64 {k}")
 
+    def tick(self) -> None:
+        """Note what the call emitted before took."""
+        f = self.f
+        now = read_clock(f, self.target)
+        before = f.assign(f"load i64, ptr {self.last}, align 8")
+        f.emit(f"store {now}, ptr {self.last}, align 8")
+        self._add(self.call, f.assign(f"sub {now}, {before}"))
+        self._add(self.calls + self.call, "1")
+        self.call += 1
 
-def _in_arena(offset: Dim, f: FunctionText) -> str:
-    return f.assign(f"getelementptr inbounds i8, ptr %arena, {f.dim(offset)}")
-
-
-def _call(step: Call, pointers: Mapping[str, str], f: FunctionText) -> None:
-    arguments = ["ptr %context", *(f"ptr {pointers[name]}" for name in step.arguments)]
-    arguments += [f"ptr {_in_arena(offset, f)}" for offset in step.workspaces]
-    arguments += [str(f.vars[name]) for name in step.kernel.symbols]
-    f.emit(f"call void @{step.kernel.name}({', '.join(arguments)})")
+    def _add(self, k: int, amount: str) -> None:
+        place = self._place(self.first + k)
+        old = self.f.assign(f"load i64, ptr {place}, align 8")
+        self.f.emit(f"store i64 {self.f.assign(f'add i64 {old}, {amount}')}, ptr {place}, align 8")

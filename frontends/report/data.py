@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import linecache
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from ...ir.dims import Dim
 from ...ir.graph import Graph, Loc, Value
 from ...ir.loops import Buffer
 from ...ir.printer import print_kernel
-from ...ir.program import Program, nbytes, workspace_buffers
+from ...ir.program import Program, nbytes, timeline, workspace_buffers
 from ...ir.types import TensorType
 from .history import Node, flatten, trace
 
@@ -223,7 +224,7 @@ class _Builder:
         calls = fusions_of_calls(self.subject.snapshots[-1].graph, program, self.subject.regions)
         position = {k.name: i for i, k in enumerate(program.kernels)}
         steps = []
-        for k, (step, fusion) in enumerate(zip(program.steps, calls)):
+        for k, (step, fusion) in enumerate(zip(program.calls, calls)):
             members = [n.identity for n in nodes if fusion is not None and n.fusion is fusion]
             for i in members:
                 self.ops[i]["step"] = k
@@ -281,12 +282,11 @@ def _signature(graph: Graph) -> str:
 
 def fusions_of_calls(graph: Graph, program: Program, regions: Mapping[str, Graph]) -> list[Value | None]:
     """The fusion that each call of a program computes, found by following what the buffers hold; None for copies."""
-    base = {s.buffer.name: s.buffer.name if s.alias is None else s.alias for s in program.slots}
     holds: dict[str, tuple[Value, int]] = {v.attrs["name"]: (v, 0) for v in (*graph.inputs, *graph.states)}
     waiting = [v for v in graph if v.op.name == "fusion"]
     found: list[Value | None] = []
-    for step in program.steps:
-        reads = [None if r in program.constants else holds.get(base[r]) for r in step.reads]
+    for step in program.calls:
+        reads = [None if r in program.constants else holds.get(program.place(r)[0]) for r in step.reads]
         fits = (v for v in waiting if _computes(v, step.kernel.name, regions) and _reads(v, reads))
         fusion = next(fits, None)
         found.append(fusion)
@@ -295,7 +295,7 @@ def fusions_of_calls(graph: Graph, program: Program, regions: Mapping[str, Graph
         for k, w in enumerate(step.writes):
             held = (fusion, k) if fusion is not None else reads[0] if reads else None
             if held is not None:
-                holds[base[w]] = held
+                holds[program.place(w)[0]] = held
     return found
 
 
@@ -327,18 +327,22 @@ def _source(v: Value) -> tuple[Value, int]:
 
 def _blocks(program: Program) -> Iterator[dict[str, Any]]:
     """The temps and workspaces: their places in the arena, and the steps during which they live."""
-    base = {s.buffer.name: s.alias or s.buffer.name for s in program.slots}
-    lives: dict[str, tuple[int, int]] = {}
-    for k, step in enumerate(program.steps):
-        for name in (base.get(n, n) for n in step.arguments):
-            lives[name] = (lives.get(name, (k, k))[0], k)
+    lives = _lives(program)
     for slot in program.slots:
         name = slot.buffer.name
-        if slot.kind == "temp" and slot.offset is not None and name in lives:
+        if slot.kind == "temp" and slot.alias is None and slot.offset is not None and name in lives:
             yield {**_buffer(slot.buffer), "kind": "temp", "lives": lives[name], "offset": _formula(slot.offset)}
-    for k, step in enumerate(program.steps):
+    for k, step in enumerate(program.calls):
         for buffer, offset in zip(workspace_buffers(step.kernel), step.workspaces):
             yield {**_buffer(buffer), "kind": "workspace", "lives": (k, k), "offset": _formula(offset)}
+
+
+def _lives(program: Program) -> dict[str, tuple[int, int]]:
+    """The numbers of the first and the last call during which each buffer's memory is in use."""
+    moments = timeline(program)
+    calls = list(itertools.accumulate(call is not None for _, call in moments.touched))
+    found = moments.lives(lambda name: program.place(name)[0])
+    return {n: (calls[a] - (moments.touched[a][1] is not None), calls[b] - 1) for n, (a, b) in found.items()}
 
 
 def _buffer(b: Buffer) -> dict[str, Any]:
