@@ -115,6 +115,8 @@ class _Machine:
                 break
             self.run(step.body)
         self.dims.pop(step.index, None)
+        if step.steps is not None:
+            self.array(step.steps)[...] = i
 
     def branch(self, step: Branch) -> None:
         number = int(self.array(step.index)[()])

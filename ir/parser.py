@@ -390,13 +390,18 @@ class ProgramReader(KernelReader):
         self.expect("..")
         extent = self.dim()
         reverse = self.accept("reverse")
-        count: str | None = None
-        if self.accept("count"):
-            self.expect("(")
-            count = self._buffer().name
-            self.expect(")")
+        count = self._named_buffer("count")
         body = self._body()
         return lambda kernels: Loop(index, extent, body(kernels), reverse, count)
+
+    def _named_buffer(self, word: str) -> str | None:
+        """The buffer of ``word(%buffer)``, if that stands here."""
+        if not self.accept(word):
+            return None
+        self.expect("(")
+        name = self._buffer().name
+        self.expect(")")
+        return name
 
     def _while(self) -> Linked[Step]:
         self.expect("loop")
@@ -406,6 +411,7 @@ class ProgramReader(KernelReader):
             self.expect("(")
             limit = self.dim()
             self.expect(")")
+        steps = self._named_buffer("steps")
         self.expect("{")
         test = self._steps()
         self.expect("break")
@@ -413,7 +419,7 @@ class ProgramReader(KernelReader):
         condition = self._buffer().name
         body = self._steps()
         self.expect("}")
-        return lambda kernels: While(index, test(kernels), condition, body(kernels), limit)
+        return lambda kernels: While(index, test(kernels), condition, body(kernels), limit, steps)
 
     def _branch(self) -> Linked[Step]:
         self.expect("switch")

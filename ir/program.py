@@ -96,6 +96,7 @@ class While:
     ----------
     index : counts the runs of the body, from 0; places of aliases may depend on it.
     limit : how often the body runs at most; None for any number.
+    steps : a buffer (i64) that gets how often it ran; None if nobody asks.
     """
 
     index: str
@@ -103,6 +104,7 @@ class While:
     condition: str
     body: tuple[Step, ...]
     limit: Dim | None = None
+    steps: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,7 +244,8 @@ class Timeline:
             self.add(step.test)
             self.touched.append(((step.condition,), None))
         self.add(step.body)
-        self.touched.append(((), None))
+        steps = step.steps if isinstance(step, While) else None
+        self.touched.append(((steps,) if steps else (), None))
         self.loops.append((first, len(self.touched) - 1))
 
     def lives(self, root: Callable[[str], str]) -> dict[str, tuple[int, int]]:

@@ -202,6 +202,9 @@ class _Order:
             self.decides(step.condition, "the condition of a loop", (bool_,))
         self.steps(step.body)
         self.known.discard(step.index)
+        if isinstance(step, While) and step.steps is not None:
+            self.defined.add(self.program.place(step.steps)[0])
+            self.decides(step.steps, "the number of steps of a loop", (int64,))
 
     def branch(self, step: Branch) -> None:
         """What all branches write is written afterwards."""

@@ -25,7 +25,7 @@ from graphwright.runtime.buffers import Cell
 from graphwright.runtime.executable import Executable
 from graphwright.runtime.threads import set_num_threads
 
-__all__ = ["TINY", "check_graph", "reduce_graph", "run_program"]
+__all__ = ["TINY", "check_graph", "reduce_graph"]
 
 TINY = {"N": 3, "M": 2}
 ONCE: tuple[Mapping[str, int], ...] = ({},)

@@ -83,10 +83,11 @@ program @doubling arena(0) {
   input %limit: f32[]
   state %x: f32[]
   output %rows: f32[5]
+  output %ran: i64[]
   temp %more: bool[]
   temp %row: f32[] alias %rows at 4*t0
   call @zero() -> (%rows)
-  loop t0 limit(5) {
+  loop t0 limit(5) steps(%ran) {
     call @less(%x, %limit) -> (%more)
     break unless %more
     call @copy(%x) -> (%row)
@@ -204,7 +205,8 @@ def test_a_loop_runs_backwards_and_as_often_as_a_buffer_says(count):
 def test_a_while_loop_ends_by_its_condition_or_its_limit(limit):
     rows = [x for x in (1.0, 2.0, 4.0, 8.0, 16.0) if x < limit]
     last = np.float32(2.0 ** len(rows))
-    check(DOUBLING, [np.float32(limit)], [np.float32(1)], {}, [np.float32(rows + [0] * (5 - len(rows))), last])
+    expected = [np.float32(rows + [0] * (5 - len(rows))), np.int64(len(rows)), last]
+    check(DOUBLING, [np.float32(limit)], [np.float32(1)], {}, expected)
 
 
 @pytest.mark.parametrize("index", [-7, 0, 1, 2, 5])

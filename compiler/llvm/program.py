@@ -144,6 +144,9 @@ class _Entry:
             f.emit(f"store i64 {f.assign(f'add nsw {count}, 1')}, ptr {counter}, align 8")
         f.emit(f"br label %{head}")
         f.start_block(done)
+        if step.steps is not None:
+            ran = f.assign(f"load i64, ptr {counter}, align 8")
+            f.emit(f"store i64 {ran}, ptr {self.pointer(step.steps)}, align 8")
 
     def branch(self, step: Branch) -> None:
         f = self.f
