@@ -282,8 +282,8 @@ def _step_lines(steps: Iterable[Step], indent: str) -> Iterator[str]:
             yield from _step_lines(step.body, inner)
         elif isinstance(step, While):
             limit = "" if step.limit is None else f" limit({step.limit})"
-            steps = "" if step.steps is None else f" steps({quote_name('%', step.steps)})"
-            yield f"{indent}loop {step.index}{limit}{steps} {{"
+            ran = "" if step.steps is None else f" steps({quote_name('%', step.steps)})"
+            yield f"{indent}loop {step.index}{limit}{ran} {{"
             yield from _step_lines(step.test, inner)
             yield f"{inner}break unless {quote_name('%', step.condition)}"
             yield from _step_lines(step.body, inner)
