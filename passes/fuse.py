@@ -22,6 +22,7 @@ from ..ir.graph import Graph, Value, make, users
 from ..ir.op import OPS
 from ..ir.ops import structure
 from ..ir.types import Shape
+from .regions import is_control
 
 __all__ = ["fuse", "isolate"]
 
@@ -60,7 +61,7 @@ class _Partition:
 
     def run(self) -> None:
         for v in reversed(self.order):
-            if v.op.kind == "leaf" or is_alias(v):
+            if v.op.kind == "leaf" or is_alias(v) or is_control(v):
                 continue
             group = None if self.alone else self._absorber(v)
             if self.alone:

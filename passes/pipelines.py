@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from ..ir.graph import Graph
 from ..ir.loops import Kernel
@@ -19,6 +20,7 @@ from .lower_to_program import lower_to_program
 from .manager import Pass, Pipeline
 from .names_apart import with_names_apart
 from .plan_memory import plan_memory
+from .regions import with_regions
 from .schedule_cpu import schedule_cpu
 from .schedule_cuda import schedule_cuda
 from .simplify import simplify
@@ -26,21 +28,28 @@ from .stabilize import stabilize
 
 __all__ = ["GRAPH", "PLAIN", "cpu_kernel_pipeline", "cuda_kernel_pipeline", "program_pipeline"]
 
+
+
+def _deep(name: str, run: Callable[[Graph], Graph], **properties: Any) -> Pass:
+    """A pass that reaches into the bodies of loops and branches."""
+    return Pass(name, with_regions(run), **properties)
+
+
 GRAPH = Pipeline([
-    Pass("canonicalize", canonicalize, establishes=("canonical",), why="one spelling, so that rules need one pattern"),
-    Pass("fold", fold, requires=("canonical",), why="constants first: they decide which rules apply"),
-    Pass("stabilize", stabilize, requires=("canonical",), why="exact forms, before algebra hides the naive ones"),
-    Pass("simplify", simplify, requires=("canonical",), establishes=("simple",), why="less to compute"),
-    Pass("legalize", legalize, requires=("simple",), establishes=("legal",), why="the forms that schedules know"),
-    Pass("recanonicalize", canonicalize, requires=("legal",), why="what legalization moved may cancel"),
+    _deep("canonicalize", canonicalize, establishes=("canonical",), why="one spelling, so that rules need one pattern"),
+    _deep("fold", fold, requires=("canonical",), why="constants first: they decide which rules apply"),
+    _deep("stabilize", stabilize, requires=("canonical",), why="exact forms, before algebra hides the naive ones"),
+    _deep("simplify", simplify, requires=("canonical",), establishes=("simple",), why="less to compute"),
+    _deep("legalize", legalize, requires=("simple",), establishes=("legal",), why="the forms that schedules know"),
+    _deep("recanonicalize", canonicalize, requires=("legal",), why="what legalization moved may cancel"),
     Pass("cse", cse, requires=("canonical",), why="after rewriting, equal values are one again"),
-    Pass("dce", dce, establishes=("clean",), why="nothing that fusion would have to skip"),
-    Pass("fuse", fuse, requires=("legal", "clean"), establishes=("fused",), why="last: it draws the kernels' borders"),
+    _deep("dce", dce, establishes=("clean",), why="nothing that fusion would have to skip"),
+    _deep("fuse", fuse, requires=("legal", "clean"), establishes=("fused",), why="last: it draws the kernels' borders"),
 ])  # fmt: skip
 """From the user's graph to a graph of fusions."""
 
 PLAIN = Pipeline([
-    Pass("isolate", isolate, establishes=("fused",), why="each op as it stands, in a kernel of its own"),
+    _deep("isolate", isolate, establishes=("fused",), why="each op as it stands, in a kernel of its own"),
 ])  # fmt: skip
 """The same without optimization: what optimized code is compared with."""
 

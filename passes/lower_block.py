@@ -1,0 +1,283 @@
+"""Lower one graph, a function's or a region's, to steps of a program: values to buffers, and steps in order."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ..ir.dims import equal
+from ..ir.graph import Graph, Loc, Value, topological
+from ..ir.op import OPS
+from ..ir.program import Call, Step, nbytes
+from ..ir.types import TensorType, TupleType
+
+if TYPE_CHECKING:
+    from .lower_to_program import Module
+
+__all__ = ["Block", "Planned", "copy_region"]
+
+Updates = Iterable[tuple[Value, Value]]
+
+
+@dataclass(eq=False)
+class Planned:
+    """A step before buffers have their final names.
+
+    Attributes
+    ----------
+    position : its place in the graph's order.
+    reads, results : buffers.
+    make : gives the program's step, once everything has its place.
+    region, operands : of a kernel call.
+    after : positions of steps that must come before, beside those whose results it reads.
+    skipped : a copy that turned out to be needless.
+    """
+
+    position: int
+    reads: tuple[str, ...]
+    results: tuple[str, ...]
+    make: Callable[[], Step]
+    region: Graph | None = None
+    operands: tuple[Value, ...] = ()
+    after: set[int] = field(default_factory=set)
+    skipped: bool = False
+
+
+def copy_region(t: TensorType) -> Graph:
+    """The group of ops that copies a buffer."""
+    p = OPS["input"](name="p0", shape=t.shape, dtype=t.dtype)
+    return Graph("copy", (p,), (), (OPS["stop_gradient"](p),))
+
+
+class Block:
+    """Steps of one graph.
+
+    Parameters
+    ----------
+    known : buffers of the graph's inputs and states; whose memory they are does not matter here.
+    """
+
+    def __init__(self, graph: Graph, module: Module, known: Mapping[Value, str]) -> None:
+        self.graph = graph
+        self.module = module
+        self.buffers = dict(known)  # value -> the buffer (or alias) that holds it
+        self.outside = set(known.values())
+        self.planned: list[Planned] = []
+        self.results: dict[Value, tuple[str, ...]] = {}
+        self.maker: dict[str, int] = {}  # buffer -> the step that writes it
+        self.readers: dict[str, set[int]] = {}  # buffer -> the steps that read it
+        self.followers: dict[int, set[int]] = {}  # step -> the steps that read what it makes, or wait for it
+        self.starts: list[tuple[Planned, Value, str]] = []  # copies to where loops begin, which may be needless
+        self.final: list[Planned] = []  # copies that come last
+
+    # --- values to buffers ---
+
+    def values(self) -> None:
+        """Lower all values that the graph's results need."""
+        for v in topological(self.graph.roots):
+            self._value(v)
+
+    def _value(self, v: Value) -> None:
+        if v in self.buffers or v.op.name in ("input", "state"):
+            return
+        if v.op.name == "constant":
+            self.buffers[v] = self.module.constant(v.attrs["value"].array)
+        elif v.op.name == "fusion":
+            types = v.type.items if isinstance(v.type, TupleType) else (v.type,)
+            results = tuple(self.module.temp(t) for t in types)
+            self.call(v.regions[0], v.operands, results)
+            if len(results) == 1:
+                self.buffers[v] = results[0]
+            self.results[v] = results
+        elif v.regions:
+            from .lower_control import lower_control
+
+            self.results[v] = lower_control(self, v)
+        elif v.op.name == "item":
+            self.buffers[v] = self.results[v.operands[0]][v.attrs["index"]]
+        else:  # a view of memory
+            self.buffers[v] = self.module.temp(v.tensor, alias=self.buffers[v.operands[0]])
+
+    def call(self, region: Graph, operands: tuple[Value, ...], results: tuple[str, ...]) -> Planned:
+        """Plan a kernel's call."""
+        made = [m for m in region if m.loc is not None]  # leaves may stand for an equal one at another line
+        lines = [m.loc for m in made if m.operands and m.loc] or [m.loc for m in made if m.loc]
+        locs = tuple(dict.fromkeys(Loc(line.file, line.line, line.role) for line in lines))
+        names = [self.buffers[o] for o in operands] + list(results)
+
+        def make() -> Call:
+            return Call(self.module.kernel(region), tuple(map(self.module.place, names)), (), locs)
+
+        reads = tuple(self.buffers[o] for o in operands)
+        return self.step(reads, results, make, region, operands)
+
+    def step(
+        self,
+        reads: tuple[str, ...],
+        results: tuple[str, ...],
+        make: Callable[[], Step],
+        region: Graph | None = None,
+        operands: tuple[Value, ...] = (),
+    ) -> Planned:
+        """Plan a step that reads buffers and makes the whole of others."""
+        step = Planned(len(self.planned), reads, results, make, region, operands)
+        self.planned.append(step)
+        for base in map(self.base, reads):
+            self.readers.setdefault(base, set()).add(step.position)
+            if base in self.maker:
+                self.followers.setdefault(self.maker[base], set()).add(step.position)
+        for r in results:
+            self.maker[r] = step.position
+        return step
+
+    def wait(self, step: Planned, others: Iterable[Planned]) -> None:
+        """Let a step come after others."""
+        for other in others:
+            step.after.add(other.position)
+            self.followers.setdefault(other.position, set()).add(step.position)
+
+    def base(self, name: str) -> str:
+        """The buffer of this block whose memory a buffer is."""
+        while name not in self.outside:
+            slot = self.module.slots.get(name)
+            if slot is None or slot.alias is None:
+                break
+            name = slot.alias
+        return name
+
+    def _takes_over(self, v: Value) -> str | None:
+        """The buffer of which a value is the whole, if it may still be given other memory."""
+        name = self.buffers[v]
+        base = self.base(name)
+        if base not in self.maker or base in self.module.rename:
+            return None
+        slots = self.module.slots
+        while name != base:
+            slot = slots[name]
+            if slot.offset is not None or slot.alias is None:
+                return None
+            name = slot.alias
+        same = equal(nbytes(slots[self.buffers[v]].buffer), nbytes(slots[base].buffer))
+        return base if same else None
+
+    def makes(self, v: Value) -> bool:
+        """Whether a step of this block makes a value, rather than being given it."""
+        return self.base(self.buffers[v]) in self.maker
+
+    # --- results where they belong ---
+
+    def write(self, v: Value, name: str) -> None:
+        """Give a value this memory: directly, if a step makes it for nobody else's memory."""
+        base = self._takes_over(v)
+        if base is None:
+            self.copy(v, name)
+        else:
+            self.module.rename[base] = name
+
+    def copy(self, v: Value, to: str) -> Planned:
+        return self.call(copy_region(v.tensor), (v,), (to,))
+
+    def start(self, v: Value, name: str) -> Planned:
+        """Copy a value to where a loop begins; `settle` may let the value be made there."""
+        copy = self.copy(v, name)
+        self.starts.append((copy, v, name))
+        return copy
+
+    def settle(self) -> None:
+        """Make values where loops begin with them, if nobody else needs them."""
+        for copy, v, name in self.starts:
+            base = self._takes_over(v)
+            if base is not None and self.readers[base] == {copy.position}:
+                self.module.rename[base] = name
+                copy.skipped = True
+
+    # --- states ---
+
+    def update(self, updates: Updates) -> None:
+        """Give states their new values: in place where order allows, else by copies at the end."""
+        updates = [(s, new) for s, new in updates if new is not s]
+        names = {self.buffers[s] for s, _ in updates}
+        saved = [(s, self._saved(s, new, names)) for s, new in updates]
+        copies = [(s, new) for s, new in saved if not self.in_place(s, new)]
+        self.final = [self.copy(new, self.buffers[s]) for s, new in copies]
+        for s, _ in copies:  # whoever reads a state reads its old value
+            del self.maker[self.buffers[s]]
+
+    def _saved(self, state: Value, new: Value, updated: set[str]) -> Value:
+        """A new value that is another updated state's memory (``a, b = b, a``): a copy of it, made in time."""
+        if self.base(self.buffers[new]) not in updated - {self.buffers[state]}:
+            return new
+        saved = OPS["stop_gradient"](new)
+        self.buffers[saved] = self.module.temp(new.tensor)
+        self.copy(new, self.buffers[saved])
+        return saved
+
+    def in_place(self, state: Value, new: Value) -> bool:
+        """Let the step that makes a state's new value write it to the state's memory, if order allows."""
+        target = self.buffers[state]
+        base = self._takes_over(new)
+        if base is None:
+            return False
+        writer = self.maker[base]
+        readers = self.readers.get(target, set())
+        if writer in readers and not self._reads_in_place(self.planned[writer], base, state):
+            return False
+        others = readers - {writer}
+        if others & self._dependents(writer):
+            return False
+        self.wait(self.planned[writer], (self.planned[r] for r in others))
+        self.module.rename[base] = target
+        return True
+
+    def _reads_in_place(self, step: Planned, result: str, state: Value) -> bool:
+        if step.region is None:
+            return False
+        kernel = self.module.kernel(step.region)
+        o = step.results.index(result)
+        sources = [i for i, v in enumerate(step.operands) if self.base(self.buffers[v]) == self.buffers[state]]
+        return all((o, i) in kernel.inplace for i in sources)
+
+    def _dependents(self, position: int) -> set[int]:
+        """Steps that run after a step, by data or by order."""
+        found: set[int] = set()
+        frontier = [position]
+        while frontier:
+            new = self.followers.get(frontier.pop(), set()) - found
+            found |= new
+            frontier.extend(new)
+        return found
+
+    # --- order ---
+
+    def steps(self) -> tuple[Step, ...]:
+        """The program's steps, once everything has its place."""
+        return tuple(step.make() for step in self._order() if not step.skipped)
+
+    def _predecessors(self, s: Planned) -> set[int]:
+        made = (self.maker.get(self.base(name)) for name in s.reads)
+        return {m for m in made if m is not None} | s.after
+
+    def _order(self) -> Sequence[Planned]:
+        """Steps in the graph's order as far as dependences allow; the copies into states come last."""
+        last = {s.position for s in self.final}
+        waiting = {s.position: self._predecessors(s) for s in self.planned}
+        for p in last:
+            waiting[p] |= set(waiting) - last
+        blocked: dict[int, list[int]] = {}
+        for p, before in waiting.items():
+            for b in before:
+                blocked.setdefault(b, []).append(p)
+        ready = [p for p, before in waiting.items() if not before]
+        heapq.heapify(ready)
+        order = []
+        while ready:
+            p = heapq.heappop(ready)
+            order.append(self.planned[p])
+            for q in blocked.get(p, ()):
+                waiting[q].discard(p)
+                if not waiting[q]:
+                    heapq.heappush(ready, q)
+        assert len(order) == len(self.planned), "cyclic dependences between kernels"
+        return order
