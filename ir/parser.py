@@ -437,7 +437,7 @@ class ProgramReader(KernelReader):
     def _slot(self) -> Slot:
         kind = self.next().text
         buffer = self._declaration()
-        alias = self._buffer().name if self.accept("alias") else None
+        alias = self.plain(self.sigil("%", "a buffer")) if self.accept("alias") else None  # may be declared below
         offset = self.dim() if self.accept("at") else None
         return Slot(buffer, kind, offset, alias)
 
