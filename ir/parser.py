@@ -354,12 +354,16 @@ class ProgramReader(KernelReader):
         self.expect(")")
         self.expect("{")
         slots: list[Slot] = []
+        self.aliases: list[Token] = []
         while self.token.text in ("input", "state", "output", "temp"):
             slots.append(self._slot())
         constants: dict[str, np.ndarray[Any, Any]] = {}
         while self.accept("constant"):
             constant, array = self._constant()
             constants[constant] = array
+        for token in self.aliases:
+            if self.plain(token) not in self.buffers:
+                self.error(f"unknown buffer {token.text}", token)
         steps = self._steps()
         if not self.accept("}"):
             self.fail("a slot ('input', 'state', 'output', 'temp'), 'constant', a step or '}'")
@@ -437,7 +441,10 @@ class ProgramReader(KernelReader):
     def _slot(self) -> Slot:
         kind = self.next().text
         buffer = self._declaration()
-        alias = self.plain(self.sigil("%", "a buffer")) if self.accept("alias") else None  # may be declared below
+        alias: str | None = None
+        if self.accept("alias"):
+            self.aliases.append(self.sigil("%", "a buffer"))  # may be declared below
+            alias = self.plain(self.aliases[-1])
         offset = self.dim() if self.accept("at") else None
         return Slot(buffer, kind, offset, alias)
 
