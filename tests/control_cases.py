@@ -178,7 +178,8 @@ CASES = {
 }
 """,
     "nested": """func @nested(%x: f32[T, 3, N], %h: f32[N]) -> (f32[N], f32[T, 3, N], f32[T]) {
-  %s = scan %h, %x {carries = 1, sequences = 1, length = T} (%h: f32[N], %row: f32[3, N]) -> (f32[N], f32[3, N], f32[]) {
+  %s = scan %h, %x {carries = 1, sequences = 1, length = T} (%h: f32[N], %row: f32[3, N]) \
+-> (f32[N], f32[3, N], f32[]) {
     %0 = scan %h, %row, %h {carries = 1, sequences = 1, length = 3, reverse = true} \
 (%g: f32[N], %e: f32[N], %outer: f32[N]) -> (f32[N], f32[N]) {
       %0 = mul %g, %outer : f32[N]

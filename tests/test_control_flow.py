@@ -7,6 +7,7 @@ import pytest
 from control_cases import CASES
 
 from graphwright.compiler.driver import compile_graph
+from graphwright.compiler.target import CudaTarget
 from graphwright.errors import CompileError
 from graphwright.ir.interpret_program import interpret_program
 from graphwright.ir.interpreter import interpret
@@ -54,3 +55,10 @@ def test_compiled_loops_mean_what_the_graph_means(name, optimize):
         results = compile_graph(graph, cells, optimize=optimize).executable(*inputs)
         results = results if isinstance(results, (list, tuple)) else [results]
         agree([*results, *(c.value for c in cells)], expected)
+
+
+def test_cuda_refuses_loops_by_name():
+    pytest.importorskip("numba_cuda")
+    message = "history: the scan cannot be compiled for CUDA, where loops and branches are not supported yet"
+    with pytest.raises(CompileError, match=message):
+        compile_graph(parse_graph(CASES["history"]), target=CudaTarget())

@@ -13,6 +13,7 @@ from ...ir.graph import Graph
 from ...ir.program import Program, workspace_buffers
 from ...passes.manager import Pipeline
 from ...passes.pipelines import cuda_kernel_pipeline
+from ...passes.regions import is_control
 from ...runtime.buffers import Cell
 from ...runtime.device import DeviceExecutable, LaunchPlan, Place
 from ...runtime.device import Launch as PlannedLaunch
@@ -122,8 +123,15 @@ def compile_graph_cuda(
     Raises
     ------
     CompileError
-        If Numba's CUDA target is not installed, or a custom op has no kernel for CUDA.
+        If Numba's CUDA target is not installed, a custom op has no kernel for CUDA, or the graph has loops or branches.
     """
+    control = next((v for v in graph if is_control(v)), None)
+    if control is not None:
+        where = f" at {control.loc.file}:{control.loc.line}" if control.loc else ""
+        raise CompileError(
+            f"{graph.name}: the {control.op.name}{where} cannot be compiled for CUDA, where loops and branches are not "
+            "supported yet; compile it for 'cpu'"
+        )
     try:
         import numba.cuda  # noqa: F401
     except ImportError as e:
