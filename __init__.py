@@ -24,6 +24,13 @@ if TYPE_CHECKING:
     from .frontends import debug as debug
     from .frontends import nn as nn
     from .frontends.array_api import *  # noqa: F403
+    from .frontends.control import associative_scan as associative_scan
+    from .frontends.control import cond as cond
+    from .frontends.control import fori as fori
+    from .frontends.control import map as map
+    from .frontends.control import scan as scan
+    from .frontends.control import switch as switch
+    from .frontends.control import while_loop as while_loop
     from .frontends.debug import watch as watch
     from .frontends.extend import custom_op as custom_op
     from .frontends.extend import elementwise as elementwise
@@ -54,6 +61,7 @@ __version__ = "0.1.0"
 
 _DTYPES = "float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64"
 _MODULES = {
+    "frontends.control": "associative_scan cond fori map scan switch while_loop",
     "frontends.debug": "watch",
     "frontends.extend": "custom_op elementwise from_sympy",
     "frontends.function": "Function export function grad",

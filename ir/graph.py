@@ -7,6 +7,7 @@ equal subexpressions are shared from the start.
 
 from __future__ import annotations
 
+import itertools
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from .op import Op
 
 __all__ = [
-    "Graph", "Literal", "Loc", "Value", "current_location", "make", "source_location", "topological", "users",
+    "Graph", "Literal", "Loc", "Value", "current_location", "make", "next_serial", "source_location", "topological",
+    "users",
 ]
 
 
@@ -97,9 +99,10 @@ class Value:
     type : `TensorType`, or `TupleType` for several results.
     locs : the user's source lines, if known: the first that made it, then others that made it again (a few).
         They are not part of the identity.
+    serial : greater than that of every value that was there before.
     """
 
-    __slots__ = ("op", "operands", "attrs", "regions", "type", "locs", "__weakref__")
+    __slots__ = ("op", "operands", "attrs", "regions", "type", "locs", "serial", "__weakref__")
 
     op: Op
     operands: tuple[Value, ...]
@@ -107,6 +110,7 @@ class Value:
     regions: tuple[Graph, ...]
     type: Type
     locs: tuple[Loc, ...]
+    serial: int
 
     @property
     def loc(self) -> Loc | None:
@@ -157,6 +161,14 @@ MAX_LOCS = 16
 
 _interned: weakref.WeakValueDictionary[Any, Value] = weakref.WeakValueDictionary()
 _regions: weakref.WeakValueDictionary[Any, Graph] = weakref.WeakValueDictionary()
+
+
+_serials = itertools.count()
+
+
+def next_serial() -> int:
+    """A number greater than the serial of every value so far."""
+    return next(_serials)
 
 
 class _Current(threading.local):
@@ -232,7 +244,7 @@ def make(
         return found
     value = Value()
     value.op, value.operands, value.attrs, value.regions = op, operands, attrs, regions
-    value.locs = locs
+    value.locs, value.serial = locs, next_serial()
     value.type = type_ or op.infer_type(operands, attrs, value.regions, locs[0] if locs else None)
     _interned[key] = value
     return value
