@@ -6,9 +6,7 @@ a region of one op. Outer tensors that it reads become operands of the op by the
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..errors import DimensionError, DTypeError, GraphError, ShapeError
@@ -22,7 +20,7 @@ from ..ir.region import Trace
 from ..runtime.structure import flatten, unflatten
 from .segments import LoopBody, segments
 from .shapes import as_dim, fail
-from .source import located
+from .source import located, tracing
 from .tensor import ArrayLike, Tensor, apply, to_value
 from .trees import Tree, leaf_value, leaves_like, paths
 
@@ -32,33 +30,10 @@ __all__ = ["associative_scan", "cond", "fori", "map", "scan", "switch", "while_l
 # --- running bodies ------------------------------------------------------------------------------
 
 
-class _Tracing(threading.local):
-    depth = 0
-
-
-_tracing = _Tracing()
-
-
-def is_tracing() -> bool:
-    """Whether a body is being traced in this thread."""
-    return _tracing.depth > 0
-
-
-@contextmanager
-def _body() -> Iterator[None]:
-    """Values made here belong to a body; each gets the user's line inside of it."""
-    _tracing.depth += 1
-    try:
-        with source_location(None):
-            yield
-    finally:
-        _tracing.depth -= 1
-
-
 def _run(function: str, what: str, body: Any, *arguments: Any) -> Any:
     if not callable(body):
         fail(function, GraphError, f"{what} must be a function, got a {type(body).__name__}")
-    with _body():
+    with tracing():
         return body(*arguments)
 
 
@@ -379,7 +354,7 @@ def _alike(function: str, path: str, column: Sequence[tuple[str, Any]]) -> list[
     """The same result of each branch, of one type; numbers take the dtype of the tensors beside them."""
     dtypes = [x.dtype for _, x in column if isinstance(x, Tensor)]
     places = [f"the result of {name}{path}" for name, _ in column]
-    with _body():
+    with source_location(None):
         values = [
             leaf_value(function, place, x, dtypes[0] if dtypes and isinstance(x, (bool, int, float)) else None)
             for place, (_, x) in zip(places, column)

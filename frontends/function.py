@@ -11,6 +11,7 @@ from ..errors import DimensionError, GraphError, GraphwrightError, UpdateError
 from ..ir.broadcasting import same_type
 from ..ir.dims import Poly, symbols
 from ..ir.graph import Graph, Value, make, topological
+from ..ir.region import is_stand_in, substitute_values
 from ..runtime.buffers import Cell
 from ..runtime.structure import flatten, unflatten
 from .interpreted import Interpreted
@@ -196,7 +197,7 @@ def function(
     leaves, structure = _outputs(outputs)
     changes = _updates(updates)
     watched = _watched(watch, [*leaves, *(new for _, new in changes)])
-    roots = _substitute([*leaves, *watched.values(), *(new for _, new in changes)], _givens(givens))
+    roots = substitute_values([*leaves, *watched.values(), *(new for _, new in changes)], _givens(givens))
     graph, cells = _build(name, arguments, roots, [target for target, _ in changes])
     if debug is not None:
         options["debug"] = debug
@@ -356,16 +357,6 @@ def _givens(givens: Pairs) -> dict[Value, Value]:
 # --- the graph -----------------------------------------------------------------------------------
 
 
-def _substitute(roots: Sequence[Value], replaced: Mapping[Value, Value]) -> list[Value]:
-    """Roots with values replaced, all at once."""
-    if not replaced:
-        return list(roots)
-    done: dict[Value, Value] = {}
-    for value in topological(roots):
-        done[value] = replaced.get(value) or value.with_operands([done[o] for o in value.operands])
-    return [done[r] for r in roots]
-
-
 def _build(
     name: str, arguments: list[tuple[str, Value]], roots: list[Value], updated: list[Value],
 ) -> tuple[Graph, list[Cell]]:
@@ -375,7 +366,7 @@ def _build(
     _check_inputs(arguments, order)
     names = dict(_renamed(v, n) for n, v in arguments)
     names |= dict(_renamed(v, n) for v, n in zip(states, _unique(cell_of(v).name for v in states)))
-    roots = _substitute(roots, {old: new for old, new in names.items() if old is not new})
+    roots = substitute_values(roots, {old: new for old, new in names.items() if old is not new})
     outputs = roots[:len(roots) - len(updated)]
     graph = Graph(
         name, tuple(names[v] for _, v in arguments), tuple(names[v] for v in states), tuple(outputs),
@@ -406,6 +397,11 @@ def _unique(names: Iterable[str]) -> list[str]:
 def _check_inputs(arguments: list[tuple[str, Value]], order: Sequence[Value]) -> None:
     listed = {v for _, v in arguments}
     for value in order:
+        if is_stand_in(value):
+            fail(
+                "function", GraphError, "a tensor belongs to the body of a loop or branch, and was used outside of it",
+                [value], "let the body return it",
+            )
         if value.op.name == "input" and value not in listed:
             name = value.attrs["name"]
             known = ", ".join(n for n, _ in arguments) or "none"
@@ -413,6 +409,13 @@ def _check_inputs(arguments: list[tuple[str, Value]], order: Sequence[Value]) ->
                 "function", GraphError, f"placeholder {name!r} is needed but not among the inputs ({known})", [value],
                 f"add it to the inputs, or replace it with givens={{{name}: tensor}}",
             )
+
+
+def _with_regions(graph: Graph) -> Iterator[Value]:
+    for value in graph:
+        for region in value.regions:
+            yield from _with_regions(region)
+        yield value
 
 
 def _dims(attr: Any) -> Iterator[Poly]:
@@ -425,7 +428,7 @@ def _dims(attr: Any) -> Iterator[Poly]:
 
 def _check_symbols(graph: Graph) -> None:
     known = set(graph.symbols)
-    for value in graph:
+    for value in _with_regions(graph):
         for attr in value.attrs.values():
             for dim in _dims(attr):
                 for name in sorted(symbols(dim) - known):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from ..errors import DimensionError
 from ..ir.dims import Dim, dim_min, floordiv
+from ..ir.dtypes import int64
 from ..ir.graph import Graph, Value, make
 from ..ir.op import OPS
 from ..ir.ops.movement import slice_axis
@@ -70,6 +71,9 @@ def segments(
         return [stop(v) for v in last], [stop(v) for v in outputs]
 
     def differentiable(first: Sequence[Value], xs: Sequence[Value], length: Dim) -> Results:
+        if not isinstance(n, int):  # there may be no step before
+            few = OPS["le"](OPS["dim"](value=n, dtype=int64), truncate)
+            first = [OPS["where"](few, a, b) for a, b in zip(carries, first)]
         return _checkpointed(body, first, xs, length, checkpoint)
 
     return _two_parts(body, carries, sequences, (n - tail, constant), (tail, differentiable))

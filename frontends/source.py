@@ -6,13 +6,15 @@ import functools
 import os
 import re
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from ..errors import GraphError
 from ..ir.graph import Loc, current_location, source_location
 
-__all__ = ["located", "user_location"]
+__all__ = ["is_tracing", "located", "tracing", "user_location"]
 
 _PACKAGE = __name__.partition(".")[0]
 _PROGRAMS = {f"{_PACKAGE}.frontends.demo"}  # written as a user would, though it is part of the package
@@ -30,6 +32,29 @@ def user_location() -> Loc | None:
             return Loc(file if file.startswith("<") else os.path.abspath(file), frame.f_lineno)
         frame = frame.f_back  # type: ignore[assignment]
     return None
+
+
+class _Tracing(threading.local):
+    depth = 0
+
+
+_tracing = _Tracing()
+
+
+def is_tracing() -> bool:
+    """Whether the body of a loop or branch is being traced in this Python thread."""
+    return _tracing.depth > 0
+
+
+@contextmanager
+def tracing() -> Iterator[None]:
+    """Run the body of a loop or branch: its values get the user's lines inside of it."""
+    _tracing.depth += 1
+    try:
+        with source_location(None):
+            yield
+    finally:
+        _tracing.depth -= 1
 
 
 def _name_line(error: GraphError, loc: Loc | None) -> None:

@@ -20,7 +20,7 @@ from ..ir.ops import leaf  # noqa: F401  (fills the registry)
 from ..ir.types import Shape
 from ..runtime.buffers import Cell
 from .shapes import as_dim, check_name, fail
-from .source import located
+from .source import is_tracing, located
 
 __all__ = ["ArrayLike", "Tensor", "Variable", "apply", "cell_of", "placeholder", "to_array", "to_value"]
 
@@ -385,6 +385,12 @@ class Variable(Tensor):
             fail(
                 "assign", UpdateError, f"variable {self.name!r} needs an array, got a symbolic tensor", [value],
                 "use gw.function(..., updates={variable: tensor})",
+            )
+        if is_tracing():
+            fail(
+                "assign", UpdateError, f"variable {self.name!r} is assigned in the body of a loop or branch, "
+                "which runs once, when the graph is built", [self],
+                "carry what changes, and use gw.function(..., updates=...)",
             )
         self._cell.assign(value)
 

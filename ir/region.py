@@ -9,7 +9,7 @@ from .graph import Graph, Value, make, next_serial
 from .op import OPS
 from .types import TensorType
 
-__all__ = ["Trace", "instantiate", "is_stand_in", "substitute_values"]
+__all__ = ["Trace", "instantiate", "is_stand_in", "stand_in", "substitute_values", "topological_until"]
 
 _CHEAP = frozenset({"full", "iota", "dim"})
 _SMALL = 16  # elements of a constant that a body holds itself
@@ -31,7 +31,7 @@ def substitute_values(roots: Sequence[Value], replaced: Mapping[Value, Value]) -
     if not replaced:
         return list(roots)
     done: dict[Value, Value] = dict(replaced)
-    for value in _order(roots, done):
+    for value in topological_until(roots, done):
         done[value] = value.with_operands([done[o] for o in value.operands])
     return [done[r] for r in roots]
 
@@ -41,7 +41,7 @@ def instantiate(region: Graph, operands: Sequence[Value]) -> list[Value]:
     return substitute_values(region.outputs, dict(zip(region.inputs, operands, strict=True)))
 
 
-def _order(roots: Iterable[Value], stops: Iterable[Value]) -> list[Value]:
+def topological_until(roots: Iterable[Value], stops: Iterable[Value]) -> list[Value]:
     """What the roots depend on, operands first, without the stops and what only they depend on."""
     order: list[Value] = []
     seen = set(stops)

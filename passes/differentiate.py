@@ -8,6 +8,8 @@ infinite or NaN local derivative would turn that into ``0 * inf = NaN``. So cota
 out of a `where` are *masked*, and behind them an elementwise op's contribution is
 ``where(cotangent == 0, 0, vjp)``. A value that also reaches the loss another way is not masked: there
 its NaN is the truth.
+
+Loops and branches have rules of their own, in `passes.control_gradients`.
 """
 
 from __future__ import annotations
@@ -20,9 +22,9 @@ from ..errors import DifferentiationError, DTypeError, ShapeError
 from ..ir.broadcasting import full, same_type
 from ..ir.graph import Value, source_location, topological
 from ..ir.op import OPS
-from ..ir.types import TensorType
+from ..ir.types import TensorType, TupleType
 
-__all__ = ["gradients"]
+__all__ = ["gradients", "pullback"]
 
 _LINEAR = frozenset({"add", "sub", "neg", "where", "cast", "stop_gradient"})
 """Elementwise ops whose VJP gives 0 for a cotangent of 0, whatever the operands are."""
@@ -65,8 +67,21 @@ def gradients(
     if prepare is not None:
         loss = prepare(loss)
     order = topological([loss])
-    found = _Backward(order, wrt).run(loss, seed)
+    found = _Backward(order, wrt).run([(loss, seed)])
     return [_gradient(value, found, order, on_disconnected) for value in wrt]
+
+
+def pullback(
+    outputs: Sequence[Value], cotangents: Sequence[Value], wrt: Sequence[Value], masked: bool = False
+) -> list[Value | None]:
+    """The product of cotangents of several values with their Jacobian by others; None where there is no dependence.
+
+    Parameters
+    ----------
+    masked : whether the cotangents come out of a `where`: a 0 then stays 0, whatever the derivatives are.
+    """
+    found = _Backward(topological(outputs), wrt).run(list(zip(outputs, cotangents, strict=True)), masked)
+    return [found.get(value) for value in wrt]
 
 
 def _seed(loss: Value, cotangent: Value | None) -> Value:
@@ -112,22 +127,52 @@ class _Backward:
     def __init__(self, order: Sequence[Value], wrt: Sequence[Value]) -> None:
         self.order = order
         self.cotangents: dict[Value, Value] = {}
+        self.parts: dict[Value, list[Value | None]] = {}  # cotangents of the items of values with several results
         self.plain: set[Value] = set()  # cotangents with a part that came through no `where`
         self.active = set(wrt)
         for value in order:
             if any(o in self.active for o in value.operands):
                 self.active.add(value)
 
-    def run(self, loss: Value, seed: Value) -> dict[Value, Value]:
+    def run(self, seeds: Sequence[tuple[Value, Value]], masked: bool = False) -> dict[Value, Value]:
         """Cotangents by value; those of `wrt` are the gradients."""
-        if loss in self.active:
-            self.cotangents[loss] = seed
-            self.plain.add(loss)
+        for value, seed in seeds:
+            if value in self.active:
+                self._accumulate(value, seed)
+                if not masked:
+                    self.plain.add(value)
         for value in reversed(self.order):
-            if value in self.cotangents and any(o in self.active for o in value.operands):
+            reached = value in self.cotangents or value in self.parts
+            if reached and any(o in self.active for o in value.operands):
                 with source_location(tuple(loc.as_gradient(value.op.name) for loc in value.locs)):
-                    self._pull_back(value, self.cotangents[value])
+                    self._step(value)
         return self.cotangents
+
+    def _step(self, value: Value) -> None:
+        if value.op.name == "item":
+            self._add_part(value.operands[0], value.attrs["index"], self.cotangents[value], value in self.plain)
+        elif value in self.parts:
+            self._pull_back_region(value, self.parts[value])
+        else:
+            self._pull_back(value, self.cotangents[value])
+
+    def _add_part(self, value: Value, index: int, part: Value, plain: bool) -> None:
+        assert isinstance(value.type, TupleType)
+        self.parts.setdefault(value, [None] * len(value.type.items))[index] = part
+        if plain:
+            self.plain.add(value)
+
+    def _pull_back_region(self, value: Value, parts: Sequence[Value | None]) -> None:
+        """Add to the operands' cotangents what those of an op's several results contribute."""
+        from .control_gradients import region_cotangents
+
+        wanted = [o in self.active and o.tensor.dtype.is_float for o in value.operands]
+        masked = value not in self.plain
+        for operand, part in zip(value.operands, region_cotangents(value, parts, wanted, masked), strict=True):
+            if part is not None and operand in self.active:
+                if not masked:
+                    self.plain.add(operand)
+                self._accumulate(operand, part)
 
     def _pull_back(self, value: Value, ct: Value) -> None:
         """Add to the operands' cotangents what a value's own contributes."""

@@ -45,7 +45,7 @@ def kept_values(
     for value in order:
         if value in free:
             continue
-        network.add(("in", value), ("out", value), 1 if value in kept_anyway else _bytes(value))
+        network.add(("in", value), ("out", value), 0 if value in kept_anyway else _bytes(value))
         if value in unavailable or not recompute and _is_expensive(value):
             network.add("source", ("in", value), _INFINITE)
             continue
@@ -70,7 +70,7 @@ def _bytes(value: Value) -> int:
     if not isinstance(value.type, TensorType):
         return _INFINITE
     size = evaluate(value.tensor.nbytes, dict.fromkeys(value.tensor.symbols, _PROBE))
-    return max(2, size)
+    return max(1, size)
 
 
 class _Network:
