@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from .frontends.control import switch as switch
     from .frontends.control import while_loop as while_loop
     from .frontends.debug import watch as watch
+    from .frontends.derivatives import checkpoint as checkpoint
+    from .frontends.derivatives import custom_gradient as custom_gradient
+    from .frontends.derivatives import vjp as vjp
     from .frontends.extend import custom_op as custom_op
     from .frontends.extend import elementwise as elementwise
     from .frontends.extend import from_sympy as from_sympy
@@ -63,6 +66,7 @@ _DTYPES = "float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64"
 _MODULES = {
     "frontends.control": "associative_scan cond fori map scan switch while_loop",
     "frontends.debug": "watch",
+    "frontends.derivatives": "checkpoint custom_gradient vjp",
     "frontends.extend": "custom_op elementwise from_sympy",
     "frontends.function": "Function export function grad",
     "frontends.profile": "profile",

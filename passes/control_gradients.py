@@ -292,8 +292,49 @@ def _switch_cotangents(value: Value, parts: Parts, wanted: Sequence[bool], maske
     return found
 
 
+# --- calls ---------------------------------------------------------------------------------------
+
+
+def _call_cotangents(value: Value, parts: Parts, wanted: Sequence[bool], masked: bool) -> list[Value | None]:
+    rule = _custom_cotangents if value.attrs["rule"] == "custom" else _recomputed_cotangents
+    return rule(value, parts, wanted, masked)
+
+
+def _custom_cotangents(value: Value, parts: Parts, wanted: Sequence[bool], _: bool) -> list[Value | None]:
+    n = value.attrs["arguments"]
+    for operand, w in zip(value.operands[n:], wanted[n:]):
+        if w:
+            name = repr(operand.attrs["name"]) if "name" in operand.attrs else f"the result of {operand.op.name}"
+            where = f" at {operand.loc.file}:{operand.loc.line}" if operand.loc else ""
+            raise DifferentiationError(
+                f"custom_gradient: {name} of type {operand.type}{where} is used by the function, but is none of its "
+                "arguments: its gradient is not defined\n  pass it as an argument, or stop_gradient it"
+            )
+    seeds = [
+        part or _zeros(v.tensor) for part, v in zip(parts, value.regions[0].outputs) if v.dtype.is_float
+    ]
+    results = iter(instantiate(value.regions[1], [*value.operands[:n], *seeds, *value.operands[n:]]))
+    found: list[Value | None] = [next(results) if o.dtype.is_float else None for o in value.operands[:n]]
+    return found + [None] * (len(value.operands) - n)
+
+
+def _recomputed_cotangents(value: Value, parts: Parts, wanted: Sequence[bool], masked: bool) -> list[Value | None]:
+    """The pullback of the region computed again, of operands that are not there before the cotangents."""
+    chosen = [k for k, part in enumerate(parts) if part is not None]
+    seeds = [_some(parts[k]) for k in chosen]
+    again = [OPS["after"](o, seeds[0]) for o in value.operands]
+    results = instantiate(value.regions[0], again)
+    wrt = [k for k, w in enumerate(wanted) if w]
+    grads = pullback([results[k] for k in chosen], seeds, [again[k] for k in wrt], masked)
+    found: list[Value | None] = [None] * len(value.operands)
+    for k, grad in zip(wrt, grads):
+        found[k] = grad
+    return found
+
+
 _RULES: dict[str, Callable[[Value, Parts, Sequence[bool], bool], list[Value | None]]] = {
     "scan": lambda value, *args: _Backward(_scan_loop(value), *args).run(),
     "while": lambda value, *args: _Backward(_while_loop(value), *args).run(),
     "switch": _switch_cotangents,
+    "call": _call_cotangents,
 }

@@ -24,7 +24,7 @@ from ..ir.graph import Value, source_location, topological
 from ..ir.op import OPS
 from ..ir.types import TensorType, TupleType
 
-__all__ = ["gradients", "pullback"]
+__all__ = ["gradients", "pullback", "require_float"]
 
 _LINEAR = frozenset({"add", "sub", "neg", "where", "cast", "stop_gradient"})
 """Elementwise ops whose VJP gives 0 for a cotangent of 0, whatever the operands are."""
@@ -60,10 +60,7 @@ def gradients(
     """
     seed = _seed(loss, cotangent)
     for value in wrt:
-        if not isinstance(value.type, TensorType) or not value.tensor.dtype.is_float:
-            raise DifferentiationError(
-                f"cannot differentiate by {_describe(value)}: only floating-point values have gradients"
-            )
+        require_float(value)
     if prepare is not None:
         loss = prepare(loss)
     order = topological([loss])
@@ -82,6 +79,20 @@ def pullback(
     """
     found = _Backward(topological(outputs), wrt).run(list(zip(outputs, cotangents, strict=True)), masked)
     return [found.get(value) for value in wrt]
+
+
+def require_float(value: Value) -> None:
+    """Refuse what cannot be differentiated by.
+
+    Raises
+    ------
+    DifferentiationError
+        If the value is no floating-point tensor.
+    """
+    if not isinstance(value.type, TensorType) or not value.tensor.dtype.is_float:
+        raise DifferentiationError(
+            f"cannot differentiate by {_describe(value)}: only floating-point values have gradients"
+        )
 
 
 def _seed(loss: Value, cotangent: Value | None) -> Value:

@@ -15,9 +15,11 @@ from .dce import dce
 from .expand_math import expand_math
 from .fold import fold
 from .fuse import fuse, isolate
+from .inline import inline_calls
 from .legalize import legalize
 from .lower_to_program import lower_to_program
 from .manager import Pass, Pipeline
+from .merge_loops import merge_loops
 from .names_apart import with_names_apart
 from .plan_memory import plan_memory
 from .regions import with_regions
@@ -29,7 +31,6 @@ from .stabilize import stabilize
 __all__ = ["GRAPH", "PLAIN", "cpu_kernel_pipeline", "cuda_kernel_pipeline", "program_pipeline"]
 
 
-
 def _deep(name: str, run: Callable[[Graph], Graph], **properties: Any) -> Pass:
     """A pass that reaches into the bodies of loops and branches."""
     return Pass(name, with_regions(run), **properties)
@@ -37,8 +38,10 @@ def _deep(name: str, run: Callable[[Graph], Graph], **properties: Any) -> Pass:
 
 GRAPH = Pipeline([
     _deep("canonicalize", canonicalize, establishes=("canonical",), why="one spelling, so that rules need one pattern"),
+    Pass("inline-calls", inline_calls, why="their gradients are taken; all that follows sees through them"),
     _deep("fold", fold, requires=("canonical",), why="constants first: they decide which rules apply"),
     _deep("stabilize", stabilize, requires=("canonical",), why="exact forms, before algebra hides the naive ones"),
+    Pass("merge-loops", merge_loops, requires=("canonical",), why="before rules can make equal steps differ"),
     _deep("simplify", simplify, requires=("canonical",), establishes=("simple",), why="less to compute"),
     _deep("legalize", legalize, requires=("simple",), establishes=("legal",), why="the forms that schedules know"),
     _deep("recanonicalize", canonicalize, requires=("legal",), why="what legalization moved may cancel"),
@@ -49,7 +52,10 @@ GRAPH = Pipeline([
 """From the user's graph to a graph of fusions."""
 
 PLAIN = Pipeline([
-    _deep("isolate", isolate, establishes=("fused",), why="each op as it stands, in a kernel of its own"),
+    Pass(
+        "isolate", lambda g: with_regions(isolate)(inline_calls(g)), establishes=("fused",),
+        why="each op as it stands, in a kernel of its own",
+    ),
 ])  # fmt: skip
 """The same without optimization: what optimized code is compared with."""
 

@@ -29,7 +29,7 @@ from graphwright.ir.interpreter import interpret
 from graphwright.ir.op import OPS, ZERO_GRADIENT, assumptions
 from graphwright.passes.differentiate import gradients
 
-WITHOUT_SAMPLES = {"input", "state", "constant", "fusion", "item", "scan", "while", "switch"}
+WITHOUT_SAMPLES = {"input", "state", "constant", "call", "fusion", "item", "scan", "while", "switch"}
 SAMPLED = sampled_ops()
 ELEMENTWISE = [name for name in SAMPLED if OPS[name].elementwise]
 DIFFERENTIABLE = [name for name in SAMPLED if OPS[name].vjp is not None and name != "stop_gradient"]

@@ -1,17 +1,20 @@
-"""Ops about the graph itself: groups of ops that become one kernel, and one of several results."""
+"""Ops about the graph itself: groups of ops that become one kernel or have a gradient of their own, one of several
+results, and the order of computation."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from ...errors import GraphError
 from ..broadcasting import same_type
-from ..graph import check_tuple_index
-from ..op import REQUIRED, Body, Op, Typing, register
-from ..types import TupleType, Type
+from ..graph import Graph, check_tuple_index
+from ..op import REQUIRED, Body, Op, Sample, Typing, register
+from ..types import TensorType, TupleType, Type
 
-__all__ = ["fusion", "item"]
+__all__ = ["after", "call", "fusion", "item"]
 
 
 def _infer_fusion(t: Typing) -> Type:
@@ -32,6 +35,50 @@ def _run(*operands: Any, bodies: Sequence[Body], reason: str) -> Any:
 fusion = register(Op(
     "fusion", "region", _infer_fusion, _run, attrs={"reason": ""},
     doc="A group of ops that is lowered to one kernel; `reason` says why they are together.",
+))
+
+
+
+def _infer_call(t: Typing) -> Type:
+    custom, n = t["rule"] == "custom", t["arguments"]
+    if t["rule"] not in ("custom", "recompute") or len(t.regions) != 1 + custom:
+        t.fail(GraphError, f"{len(t.regions)} regions with the rule {t['rule']!r}")
+    forward = t.regions[0]
+    if not _fits(forward, t.types):
+        t.fail(GraphError, "operands do not fit the region's inputs")
+    types = tuple(v.tensor for v in forward.outputs)
+    if custom:
+        seeds = [x for x in types if x.dtype.is_float]
+        if not 0 <= n <= len(t.operands) or not _fits(t.regions[1], [*t.types[:n], *seeds, *t.types[n:]]):
+            t.fail(GraphError, "its gradient takes other values than the arguments, the cotangents and the captures")
+        wanted = [x for x in t.types[:n] if x.dtype.is_float]
+        got = [v.tensor for v in t.regions[1].outputs]
+        if len(got) != len(wanted) or not all(map(same_type, got, wanted)):
+            t.fail(GraphError, "its gradient does not give a cotangent for each floating-point argument")
+    return TupleType(types)
+
+
+def _fits(region: Graph, types: Sequence[TensorType]) -> bool:
+    return len(region.inputs) == len(types) and all(same_type(v.tensor, x) for v, x in zip(region.inputs, types))
+
+
+call = register(Op(
+    "call", "region", _infer_call, lambda *operands, bodies, rule, arguments: bodies[0](*operands),
+    attrs={"rule": REQUIRED, "arguments": 0},
+    doc="Runs its region, for which differentiation has a rule: `recompute` computes what the gradient needs of it "
+    "once more, instead of keeping it; `custom` takes the gradient from a second region, over the first `arguments` "
+    "operands, the cotangents, and the other operands, which it treats as constants.",
+))
+
+after = register(Op(
+    "after", "view",
+    infer=lambda t: t.types[0],
+    reference=lambda x, _: x,
+    define=lambda d, x, _: x(d.index),
+    vjp=lambda g, y, x, _: (g, None),
+    cost=0, arity=2,
+    samples=lambda: [Sample((np.linspace(-1, 1, n).reshape(2, -1), np.zeros(3))) for n in (0, 6)],
+    doc="x, not before the second operand is computed; what is made of it is not shared with what is made of x.",
 ))
 
 item = register(Op(
