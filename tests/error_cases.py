@@ -35,6 +35,7 @@ GROUPS = {
     "dtypes": "Dtypes",
     "dimensions": "Symbolic dimensions",
     "gradients": "Gradients",
+    "control": "Loops and branches",
     "functions": "Functions and updates",
     "calls": "Calls",
     "variables": "Variables",

@@ -21,6 +21,7 @@ from graphwright.passes.pipelines import GRAPH
 
 FIRST = [p.name for p in GRAPH]
 NAMES = [*FIRST, "lower-to-program", "schedule", "expand-math", "plan-memory"]
+LAST = ["llvm-emitted.ll", "llvm.ll", "asm.s"]
 
 
 def layer(name="layer", **options):
@@ -106,7 +107,7 @@ def test_files(tmp_path):
     folder = tmp_path / "layer"
     texts = sorted(p.name for p in folder.iterdir() if p.suffix != ".diff")
     expected = [f"{k:02}-{name}.gwir" for k, name in enumerate(["input", *NAMES])]
-    assert texts == [*expected, "14-llvm-emitted.ll", "15-llvm.ll", "16-asm.s", "index.md"]
+    assert texts == [*expected, *(f"{len(NAMES) + k:02}-{name}" for k, name in enumerate(LAST, 1)), "index.md"]
     for name in expected:
         text = (folder / name).read_text()
         parsed = (parse_graph if text.startswith("graphwright.graph") else parse_program)(text)
@@ -115,7 +116,7 @@ def test_files(tmp_path):
     assert all((folder / target).exists() for target in re.findall(r"\]\((.*?)\)", index))
     assert all(name in index for name in texts[:-1])
     assert "2 × `x * 1 -> x`" in index
-    assert "fusion" in (folder / "09-fuse.diff").read_text()
+    assert "fusion" in (folder / f"{len(FIRST):02}-fuse.diff").read_text()
 
 
 def test_the_environment_asks_for_dumps_too(tmp_path, monkeypatch):
@@ -155,7 +156,7 @@ def test_what_was_made_before_a_failure_is_there(tmp_path, monkeypatch):
     with pytest.raises(CompileError, match="pass 'schedule' failed: ValueError: no schedule"):
         layer(dump=tmp_path)
     files = sorted(p.name for p in (tmp_path / "layer").glob("*.gwir"))
-    assert files[-2:] == ["09-fuse.gwir", "10-last-kernel.gwir"]
+    assert files[-2:] == [f"{len(FIRST):02}-fuse.gwir", f"{len(FIRST) + 1:02}-last-kernel.gwir"]
     assert "ValueError: no schedule" in (tmp_path / "layer" / "index.md").read_text()
 
 

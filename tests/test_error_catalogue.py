@@ -10,7 +10,8 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-import error_cases_running  # noqa: F401  (fills the second half of the table)
+import error_cases_control  # noqa: F401  (a part of the table)
+import error_cases_running  # noqa: F401  (its second half)
 import numpy as np
 import pytest
 from error_cases import CASES, GROUPS, Case
