@@ -62,7 +62,7 @@ def _model(triple: str, features: dict[str, bool]) -> CpuModel:
         return CpuModel(vector_bytes=16, registers=32)
     if features.get("avx512vl"):
         # wider vectors lower the clock or are split in two on many of these: only dense arithmetic gains from them
-        return CpuModel(vector_bytes=32, registers=32, tile_bytes=64)
+        return CpuModel(vector_bytes=32, registers=32, tile_bytes=64, masked_bytes=1 if features.get("avx512bw") else 4)
     if features.get("avx2"):
-        return CpuModel(vector_bytes=32, registers=16)
+        return CpuModel(vector_bytes=32, registers=16, masked_bytes=4)
     return CpuModel(vector_bytes=16, registers=16)

@@ -150,7 +150,7 @@ class For:
     """``for var = 0..extent``, step 1.
 
     `kind`: ``serial``; ``parallel`` (iterations are independent, given to threads); ``vector``
-    (independent, or accumulating per lane; executed `lanes` at a time, the rest one by one);
+    (independent, or accumulating per lane; executed `lanes` at a time, the rest in shorter vectors);
     ``unroll`` (extent is an integer); ``block`` and ``thread`` (a GPU's).
     """
 

@@ -15,12 +15,14 @@ class CpuModel:
     """Vector width in bytes, number of vector registers, and the width for the tiles of contractions.
 
     `tile_bytes` (0: as `vector_bytes`) may be wider: a tile has nothing but whole vectors, and wide ones need
-    fewer instructions for the same sums.
+    fewer instructions for the same sums. `masked_bytes` is the size of the smallest elements that loads and stores
+    can mask (0: none).
     """
 
     vector_bytes: int = 32
     registers: int = 16
     tile_bytes: int = 0
+    masked_bytes: int = 0
 
     def lanes(self, dtype: DType) -> int:
         """Elements of a dtype in one vector register."""

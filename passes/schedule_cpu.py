@@ -30,7 +30,7 @@ from ..ir.loops import (
 )  # fmt: skip
 from .cpu_model import CpuModel
 from .schedule_contraction import schedule_contraction
-from .schedule_reduction import lower_reduction, vector_axis
+from .schedule_reduction import INTERLEAVE, lower_reduction, vector_axis
 from .schedule_scatter import schedule_scatter
 
 __all__ = ["accesses", "merge_loops", "merge_parallel", "rename", "schedule_cpu", "vectorize"]
@@ -154,8 +154,18 @@ def vectorize(s: For, cpu: CpuModel) -> For:
         else:
             body.append(t)
     if across and lanes > 1:
+        if not any(isinstance(t, For) for t in body):
+            lanes = interleaved(lanes, s.extent)
         return For(s.var, s.extent, tuple(body), "vector", lanes)
     return with_fields(s, body=tuple(body))
+
+
+def interleaved(lanes: int, extent: Dim) -> int:
+    """The lanes of several vectors, so that their chains of dependent operations overlap."""
+    count = INTERLEAVE
+    while count > 1 and isinstance(extent, int) and extent < count * lanes:
+        count //= 2
+    return count * lanes
 
 
 def _unit(access: Load | Store, var: str) -> bool:

@@ -34,6 +34,9 @@ __all__ = ["identity", "lower_reduction", "serial_reduction", "vector_axis"]
 UNROLL = 4
 """Vectors of partial results, so that one addition need not wait for the one before."""
 
+INTERLEAVE = 2
+"""Vectors that are computed side by side, so that chains of dependent operations overlap."""
+
 
 def identity(combiner: str, dtype: DType) -> Const:
     """The neutral element of a combiner."""
@@ -146,8 +149,9 @@ def _lower_vector(name: str, e: Reduce, cpu: CpuModel) -> list[Stmt]:
 
     def step(start: Dim, count: Dim) -> Stmt:
         body = replace(e.body, {var: start + lane})
-        if isinstance(count, int):
-            return For(f"{name}.l", count, (Store(acc, (Index(lane),), body, e.combiner),), "vector", lanes)
+        if isinstance(count, int) or _maskable(body, cpu):
+            wide = min(width, lanes * INTERLEAVE) if isinstance(count, int) else width
+            return For(f"{name}.l", count, (Store(acc, (Index(lane),), body, e.combiner),), "vector", wide)
         return For(f"{name}.l", count, (Store(acc, (Index(0),), body, e.combiner),))
 
     inner: list[Stmt] = [For(f"{name}.c", floordiv(extent, width), (step(chunk * width, width),))]
@@ -159,6 +163,12 @@ def _lower_vector(name: str, e: Reduce, cpu: CpuModel) -> list[Stmt]:
     start = For(f"{name}.l", width, (Store(acc, (Index(lane),), identity(e.combiner, e.dtype)),), "vector", lanes)
     total = Let(name, Load(acc, (Index(0),)))
     return [Alloc(acc, "register"), start, *inner, *fold_lanes(acc, (), width, lanes, e.combiner), total]
+
+
+def _maskable(body: Expr, cpu: CpuModel) -> bool:
+    """Whether what a body loads can be masked, so that a part of a vector takes one step."""
+    sizes = [x.buffer.dtype.itemsize for x in walk(body) if isinstance(x, Load)]
+    return 0 < cpu.masked_bytes <= min(sizes, default=0)
 
 
 def fold_lanes(acc: Buffer, prefix: tuple[Expr, ...], width: int, lanes: int, combiner: str) -> list[Stmt]:

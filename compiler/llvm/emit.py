@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ...errors import CompileError
-from ...ir.dims import Dim, Poly, coefficient, product, substitute
+from ...ir.dims import Dim, Op, Poly, coefficient, product, substitute
 from ...ir.dtypes import DType, bool_, int64
 from ...ir.loops import (
     Alloc,
@@ -28,6 +28,7 @@ from ...ir.loops import (
     statements,
     walk,
 )  # fmt: skip
+from ...passes.schedule_cpu import accesses
 from .cost import PARALLEL_GRAIN, effort
 from .foreign import foreign_symbol
 from .function import FunctionText, ModuleText
@@ -46,7 +47,8 @@ class Memory:
 
     pointer: str
     lanes: int = 1
-    alias: str = ""
+    size: int = 0
+    """Elements of memory that nobody else sees, in registers; else 0."""
 
 
 class _Emitter:
@@ -58,6 +60,7 @@ class _Emitter:
         self.memory: dict[str, Memory] = {}
         self.temps: dict[str, Val] = {}
         self.mask: Val | None = None
+        self.edge: Val | None = None  # lanes that are iterations, in what is left of a vector loop: at least one
         self.scopes = scopes  # buffer name -> alias metadata of its loads and stores
 
     # --- expressions ---
@@ -132,20 +135,30 @@ class _Emitter:
             pointer = f.assign(f"getelementptr inbounds {element}, ptr {pointer}, i64 {constant}")
         return Val(f"ptr {pointer}", int64), stride == 1
 
-    def _mask_with(self, guard: Val | None) -> Val | None:
-        if guard is None or self.mask is None:
-            return guard or self.mask
-        return emit_scalar(self.f, "bitand", [guard, self.mask], bool_)
+    def _both(self, a: Val | None, b: Val | None) -> Val | None:
+        return a or b if a is None or b is None else emit_scalar(self.f, "bitand", [a, b], bool_)
+
+    def _private(self, access: Load | Store) -> bool:
+        """Whether all lanes of an access are memory that nobody else sees, so that no mask is needed."""
+        memory, position = self.memory[access.buffer.name], flat_index(access)
+        if memory.lanes > 1 or position is None:
+            return memory.lanes > 1
+        known: dict[str, Dim] = {v: x for v, x in self.f.vars.items() if isinstance(x, int)}
+        first = substitute(position, known)
+        return isinstance(first, int) and first + self.lanes <= memory.size
 
     def load(self, e: Load, memo: dict[Expr, Val]) -> Val:
-        guard = self._mask_with(self.expr(e.guard, memo) if e.guard is not None else None)
+        guard = self._both(self.expr(e.guard, memo) if e.guard is not None else None, self.mask)
+        guard = self._both(guard, self.edge) if guard is not None else None
         if guard is not None and guard.lanes == 1:
             return self._guarded_load(e, guard, memo)
-        stride = self._stride(e) if guard is None else 0
+        stride = self._stride(e) if guard is None and self.edge is None else 0
         if isinstance(stride, int) and stride in STRIDES:
             return self._from_storage(self._strided_load(e, stride), e.dtype, self.lanes)
         pointer, contiguous = self.address(e.buffer, e.indices, memo)
         lanes = self.lanes if contiguous else pointer.lanes
+        if guard is None and lanes > 1 and not self._private(e):
+            guard = self.edge
         if guard is not None:
             lanes = guard.lanes
             return self._from_storage(self._masked_load(e.buffer, pointer, contiguous, guard), e.dtype, lanes)
@@ -270,8 +283,11 @@ class _Emitter:
         if value.dtype.is_bool:
             value = Val(f.assign(f"zext {value} to {self._storage_vector(bool_, lanes)}"), bool_, lanes)
         text = f"{self._storage_vector(s.buffer.dtype, lanes)} {value.text}"
-        mask = self.mask
-        if mask is not None and (mask.lanes > 1 or pointer.lanes > 1):
+        own = self.memory[s.buffer.name].lanes > 1
+        mask = self._both(self.mask, self.edge if lanes > 1 and not own else None)
+        if mask is not None and contiguous and self._private(s):
+            self._blend(s.buffer, value, pointer, splat(f, mask, lanes))
+        elif mask is not None and (mask.lanes > 1 or pointer.lanes > 1):
             self._masked_store(s.buffer, text, pointer, contiguous, splat(f, mask, lanes))
         elif pointer.lanes > 1:
             self._masked_store(s.buffer, text, pointer, False, splat(f, Val("true", bool_), lanes))
@@ -288,6 +304,13 @@ class _Emitter:
             return emit_scalar(self.f, "fma", [*(self.expr(a, memo) for a in v.args), old], v.dtype)
         op = {"and": "bitand", "or": "bitor"}.get(s.combiner, s.combiner)
         return emit_scalar(self.f, op, [old, self.expr(v, memo)], s.buffer.dtype)
+
+    def _blend(self, buffer: Buffer, value: Val, pointer: Val, mask: Val) -> None:
+        """Store some lanes to private memory as a whole vector, which LLVM can keep in a register."""
+        kind = self._storage_vector(buffer.dtype, mask.lanes)
+        old = self._plain_load(buffer, pointer, mask.lanes)
+        new = self.f.assign(f"select {mask}, {kind} {value.text}, {kind} {old}")
+        self.f.emit(f"store {kind} {new}, {pointer.text}, align {1 if buffer.dtype.is_bool else buffer.dtype.itemsize}")
 
     def _masked_store(self, buffer: Buffer, text: str, pointer: Val, contiguous: bool, mask: Val) -> None:
         f, n = self.f, mask.lanes
@@ -310,9 +333,10 @@ class _Emitter:
         size = product(s.buffer.shape)
         if not isinstance(size, int):
             raise CompileError(f"kernel {self.kernel.name}: %{s.buffer.name} needs a constant size")
-        lanes = self.lanes if s.space == "register" else 1
+        register = s.space == "register"
+        lanes = self.lanes if register else 1
         pointer = self.f.alloca(max(size, 1) * lanes, storage_type(s.buffer.dtype))
-        self.memory[s.buffer.name] = Memory(pointer, lanes)
+        self.memory[s.buffer.name] = Memory(pointer, lanes, size if register else 0)
 
     def foreign(self, s: Foreign) -> None:
         """Call a custom op's kernel (`foreign.foreign_symbol`)."""
@@ -370,31 +394,66 @@ class _Emitter:
     def vector_loop(self, s: For) -> None:
         f, lanes = self.f, s.lanes
         if isinstance(s.extent, int) and s.extent < UNROLL_VECTORS * lanes + lanes:
-            full = s.extent // lanes * lanes
-            for k in range(0, full, lanes):
-                self._vector_body(s, k)
-            for k in range(full, s.extent):
-                with f.scope():
-                    f.vars[s.var] = k
-                    self.body(s.body)
+            for k in range(0, s.extent // lanes * lanes, lanes):
+                self._vector_body(s, k, lanes)
+            self._rest(s, s.extent // lanes * lanes, s.extent)
+            return
+        if _remainder(s.extent, lanes) and self._maskable(s):
+            self._masked(s, 0)
             return
         main = f.dim(s.extent - s.extent % lanes) if isinstance(s.extent, int) else self._multiple(s.extent, lanes)
         with f.loop(s.var, "0", main.text, lanes):
             f.vector = (s.var, lanes)
             self.body(s.body)
             f.vector = None
-        if not isinstance(s.extent, int) or s.extent % lanes:
+        if isinstance(s.extent, int):
+            self._rest(s, s.extent // lanes * lanes, s.extent)
+        elif not self._maskable(s):
             self.serial(s, main.text, f.dim(s.extent).text)
+        else:
+            self._masked(s, main)
+
+    def _masked(self, s: For, start: int | Val) -> None:
+        """The iterations from `start`, fewer than a vector, if there are any."""
+        f, end = self.f, self.f.dim(s.extent)
+        some = f.assign(f"icmp slt i64 {start if isinstance(start, int) else start.text}, {end.text}")
+        with f.when(some):
+            self._vector_body(s, start, s.lanes, end)
+
+    def _rest(self, s: For, start: int, end: int) -> None:
+        """The last iterations, fewer than a vector: in one under a mask if they can, else in ever shorter ones."""
+        while start < end:
+            count = end - start
+            whole = 1 << (count - 1).bit_length()
+            if whole != count and not self._maskable(s):
+                whole = 1 << (count.bit_length() - 1)
+            if whole == 1:
+                with self.f.scope():
+                    self.f.vars[s.var] = start
+                    self.body(s.body)
+            else:
+                self._vector_body(s, start, whole, Val(str(end), int64) if whole > count else None)
+            start += whole
+
+    def _maskable(self, s: For) -> bool:
+        """Whether the target can mask all that a loop loads and stores in vectors."""
+        least = self.f.module.masked_bytes
+        return least > 0 and all(a.buffer.dtype.itemsize >= least for a in accesses(s))
 
     def _multiple(self, extent: Dim, lanes: int) -> Val:
         return Val(self.f.assign(f"and {self.f.dim(extent)}, {-lanes}"), int64)
 
-    def _vector_body(self, s: For, start: int) -> None:
-        with self.f.scope():
-            self.f.vars[s.var] = start
-            self.f.vector = (s.var, s.lanes)
+    def _vector_body(self, s: For, start: int | Val, lanes: int, end: Val | None = None) -> None:
+        """One vector of iterations from `start`, those before `end`."""
+        f = self.f
+        with f.scope():
+            f.vars[s.var] = start
+            f.vector = (s.var, lanes)
+            if end is not None:
+                positions = f.symbol(s.var, lanes)
+                self.edge = Val(f.assign(f"icmp slt {positions}, {splat(f, end, lanes).text}"), bool_, lanes)
             self.body(s.body)
-            self.f.vector = None
+            f.vector = self.edge = None
 
     def parallel_loop(self, s: For) -> None:
         """Outline the body as ``void body(ptr captured, i64 begin, i64 end)`` and hand it to the threads."""
@@ -439,6 +498,16 @@ class _Emitter:
                 f.vars[name] = Val(value, int64)
             else:
                 self.temps[name] = Val(value, _dtype_of_temp(self.kernel, name))
+
+
+def _remainder(extent: Dim, lanes: int) -> bool:
+    """Whether an extent is what another leaves of whole vectors."""
+    if not isinstance(extent, Poly) or len(extent.terms) != 1:
+        return False
+    (monomial, c), = extent.terms
+    atom, power = monomial[0]
+    by = atom.args[1] if len(monomial) == 1 and power == c == 1 and isinstance(atom, Op) and atom.kind == "%" else None
+    return isinstance(by, int) and 0 < by <= lanes
 
 
 def _mangled(dtype: DType) -> str:

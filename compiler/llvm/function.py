@@ -13,9 +13,13 @@ __all__ = ["FunctionText", "ModuleText"]
 
 
 class ModuleText:
-    """The text of one LLVM module while it is written: functions, declarations, metadata nodes."""
+    """The text of one LLVM module while it is written: functions, declarations, metadata nodes.
 
-    def __init__(self) -> None:
+    `masked_bytes` is the target's (`CpuModel`).
+    """
+
+    def __init__(self, masked_bytes: int = 0) -> None:
+        self.masked_bytes = masked_bytes
         self.functions: list[str] = []
         self._declarations: dict[str, None] = {}
         self._metadata: list[str] = []

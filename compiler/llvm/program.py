@@ -28,7 +28,7 @@ def emit_program(program: Program, target: CpuTarget, clock: str | None = None) 
     the inputs, states and outputs; dims the values of the program's symbols; it returns 0. If the state
     `clock` is given, it gets the dims, the time, and of each call how long and how often it ran (`_Clock`).
     """
-    module = ModuleText()
+    module = ModuleText(target.model.masked_bytes)
     for kernel in program.kernels:
         emit_kernel(kernel, module)
     for name, array in program.constants.items():
