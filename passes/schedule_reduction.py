@@ -31,7 +31,7 @@ from .cpu_model import CpuModel
 
 __all__ = ["identity", "lower_reduction", "serial_reduction", "vector_axis"]
 
-UNROLL = 4
+UNROLL = 8
 """Vectors of partial results, so that one addition need not wait for the one before."""
 
 INTERLEAVE = 2

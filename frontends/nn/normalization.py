@@ -17,11 +17,14 @@ __all__ = ["batch_norm", "cosine_similarity", "group_norm", "instance_norm", "la
 
 
 def _standardized(x: Tensor, axes: tuple[int, ...], eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    """``(x - mean) / sqrt(var + eps)`` over axes, with the mean and the variance (sizes 1 kept)."""
+    """``(x - mean) / sqrt(var + eps)`` over axes, with the mean and the variance (sizes 1 kept).
+
+    One division for all elements of a mean, then products.
+    """
     center = mean(x, axes, keepdims=True)
     deviation = x - center
     variance = mean(deviation * deviation, axes, keepdims=True)
-    return deviation / sqrt(variance + eps), center, variance
+    return deviation * (1 / sqrt(variance + eps)), center, variance
 
 
 def _affine(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
@@ -65,7 +68,7 @@ def rms_norm(
     """``x / sqrt(mean(x^2) + eps)`` over the last axes, then times `weight` (Zhang and Sennrich 2019)."""
     x = floating("rms_norm", x)
     axes = _trailing("rms_norm", x, normalized_shape)
-    y = x / sqrt(mean(x * x, axes, keepdims=True) + eps)
+    y = x * (1 / sqrt(mean(x * x, axes, keepdims=True) + eps))
     return _affine(y, None if weight is None else asarray(weight), None)
 
 
@@ -111,7 +114,7 @@ def batch_norm(
     if not training:
         if center is None or variance is None:
             fail("batch_norm", GraphError, "inference needs running_mean and running_var", [x], "or set training=True")
-        return _affine((x - center) / sqrt(variance + eps), scale, shift)
+        return _affine((x - center) * (1 / sqrt(variance + eps)), scale, shift)
     axes = (0, *range(2, x.ndim))
     y, batch_mean, batch_var = _standardized(x, axes, eps)
     count = asarray(product(x.shape[a] for a in axes), x.dtype)
