@@ -29,8 +29,8 @@ from ..ir.loops import (
     replace,
 )
 from ..ir.scalars import apply, const
+from .contraction import Contraction, recognize
 from .cpu_model import CpuModel
-from .schedule_contraction import Contraction, recognize
 
 __all__ = ["schedule_scatter"]
 

@@ -34,6 +34,7 @@ from .foreign import foreign_symbol
 from .function import FunctionText, ModuleText
 from .instructions import Val, emit_scalar, literal, splat, storage_type
 from .strided import STRIDES, strided_load
+from .transpose import is_transposition, transpose
 
 __all__ = ["emit_kernel"]
 
@@ -375,7 +376,10 @@ class _Emitter:
     def loop(self, s: For) -> None:
         kind = s.kind
         if kind == "vector" and s.lanes > 1 and self.f.vector is None:
-            self.vector_loop(s)
+            if is_transposition(s) and self.mask is None:
+                self.transposition(s)
+            else:
+                self.vector_loop(s)
         elif kind == "unroll":
             assert isinstance(s.extent, int), "an unrolled loop has a constant extent"
             for k in range(s.extent):
@@ -439,6 +443,26 @@ class _Emitter:
         """Whether the target can mask all that a loop loads and stores in vectors."""
         least = self.f.module.masked_bytes
         return least > 0 and all(a.buffer.dtype.itemsize >= least for a in accesses(s))
+
+    def transposition(self, s: For) -> None:
+        """A block whose values are computed along the vector loop, and stored along the loop inside it."""
+        f, n, inner = self.f, s.lanes, s.body[0]
+        assert isinstance(inner, For) and isinstance(inner.body[0], Store)
+        store, rows = inner.body[0], []
+        kind = self._storage_vector(store.buffer.dtype, n)
+        for k in range(n):
+            with f.scope():
+                f.vars.update({s.var: 0, inner.var: k})
+                f.vector = (s.var, n)
+                rows.append(splat(f, self.expr(store.value, {}), n).text)
+        for k, row in enumerate(transpose(f, kind, rows)):
+            with f.scope():
+                f.vars.update({s.var: k, inner.var: 0})
+                f.vector = (inner.var, n)
+                pointer, _ = self.address(store.buffer, store.indices, {})
+                size = store.buffer.dtype.itemsize
+                f.emit(f"store {kind} {row}, {pointer.text}, align {size}{self._alias(store.buffer)}")
+        f.vector = None
 
     def _multiple(self, extent: Dim, lanes: int) -> Val:
         return Val(self.f.assign(f"and {self.f.dim(extent)}, {-lanes}"), int64)

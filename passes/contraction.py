@@ -1,0 +1,178 @@
+"""Contractions ``C[...] = epilogue(sum_k A * B)``: what they are, and the loops around their tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from copy import copy
+from dataclasses import dataclass
+from dataclasses import replace as with_fields
+
+from ..ir.dims import Dim, ceildiv, coefficient, mod, symbol, symbols
+from ..ir.loops import (
+    Expr,
+    For,
+    If,
+    Index,
+    Kernel,
+    Let,
+    Load,
+    Reduce,
+    Scalar,
+    Stmt,
+    Store,
+    Temp,
+    flat_index,
+    free_symbols,
+    walk,
+)  # fmt: skip
+from ..ir.scalars import apply
+
+__all__ = ["Contraction", "Order", "Tile", "at_least", "below", "divides", "either", "recognize", "strides"]
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """A kernel recognized as a contraction.
+
+    `loops` are the result's (variable, extent) pairs; `a` depends on `rows`, `b` on the innermost
+    variable; `epilogue` are the statements after the sum, which read it as the temporary `total`.
+    """
+
+    loops: tuple[tuple[str, Dim], ...]
+    axes: tuple[tuple[str, Dim], ...]
+    a: Expr
+    b: Expr
+    total: Temp
+    epilogue: tuple[Stmt, ...]
+
+    @property
+    def column(self) -> str:
+        return self.loops[-1][0]
+
+    def extent(self, var: str) -> Dim:
+        return dict((*self.loops, *self.axes))[var]
+
+    @property
+    def rows(self) -> list[str]:
+        """Result variables that only A has, innermost last."""
+        has_a, has_b = free_symbols(self.a), free_symbols(self.b)
+        return [v for v, _ in self.loops if v in has_a and v not in has_b]
+
+
+def recognize(kernel: Kernel) -> Contraction | None:
+    """The contraction a kernel computes, if it is one perfect nest around a sum of products."""
+    loops: list[tuple[str, Dim]] = []
+    body: Sequence[Stmt] = kernel.body
+    while len(body) == 1 and isinstance(body[0], For):
+        loops.append((body[0].var, body[0].extent))
+        body = body[0].body
+    if not loops or not body or not isinstance(body[0], Let) or not isinstance(body[0].value, Reduce):
+        return None
+    reduce, rest = body[0].value, tuple(body[1:])
+    product_ = reduce.body
+    simple = all(isinstance(s, Store) or isinstance(s, Let) and not isinstance(s.value, Reduce) for s in rest)
+    if reduce.combiner != "add" or not simple or not isinstance(product_, Scalar) or product_.op != "mul":
+        return None
+    if not reduce.dtype.is_float:
+        return None
+    a, b = product_.args
+    column = loops[-1][0]
+    if column in free_symbols(a):
+        a, b = b, a
+    if column not in free_symbols(b) or column in free_symbols(a):
+        return None
+    return Contraction(tuple(loops), reduce.axes, a, b, Temp(body[0].name, reduce.dtype), rest)
+
+
+def strides(e: Expr, var: str) -> set[Dim | None]:
+    """How far each load of an expression moves when a variable advances."""
+    found: set[Dim | None] = set()
+    for load in (x for x in walk(e) if isinstance(x, Load)):
+        position = flat_index(load)
+        found.add(None if position is None else coefficient(position, var))
+    return found
+
+
+def at_least(extent: Dim, least: int) -> bool:
+    return not isinstance(extent, int) or extent >= least
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Rows x columns of one register tile."""
+
+    rows: int
+    columns: int
+
+
+class Order:
+    """The loops outside a tile: which, in which order, and where a tile starts in them."""
+
+    def __init__(self, c: Contraction, tile: Tile, row: str | None, columns_first: bool) -> None:
+        self.c, self.tile, self.row = c, tile, row
+        self.ragged = False  # whether the tile's last rows may not exist
+        counts: dict[str, tuple[str, Dim]] = {}
+        for var, extent in c.loops:
+            size = self._size(var)
+            counts[var] = (var if size == 1 else f"{var}t", extent if size == 1 else ceildiv(extent, size))
+        order = [v for v, _ in c.loops]
+        if columns_first and row is not None:
+            order.remove(c.column)
+            order.insert(order.index(row), c.column)
+        self.loops = [(v, *counts[v]) for v in order if counts[v] != (f"{v}t", 1)]
+        self.start: dict[str, Dim] = {
+            var: 0 if counts[var] == (f"{var}t", 1) else symbol(counts[var][0]) * self._size(var)
+            for var in (row, c.column) if var is not None
+        }  # fmt: skip
+
+    def _size(self, var: str) -> int:
+        return self.tile.rows if var == self.row else self.tile.columns if var == self.c.column else 1
+
+    def by_rows(self, make: Callable[[Order], list[Stmt]]) -> list[Stmt]:
+        """``make(order)`` for tiles whose rows all exist; and, if there are others, for a ragged one."""
+        if self.row is None or divides(self.tile.rows, self.c.extent(self.row)):
+            return make(self)
+        ragged = copy(self)
+        ragged.ragged = True
+        whole = apply("le", Index(self.start[self.row] + self.tile.rows), Index(self.c.extent(self.row)))
+        return either(whole, lambda edge: make(ragged if edge else self))
+
+    def wrap(self, body: tuple[Stmt, ...], panel: Sequence[Stmt] = ()) -> tuple[Stmt, ...]:
+        """The outer loops around a tile; the two outermost are given to threads as one.
+
+        `panel` are statements for all tiles that share their columns: they stand before the loops that only A has.
+        """
+        outer = self.loops
+        if panel:
+            shared = free_symbols(self.c.b)
+            outer = [x for x in self.loops if x[0] in shared]
+            for var, counter, count in reversed(self.loops):
+                body = body if var in shared else (For(counter, count, body),)
+            body = (*panel, *body)
+        for _, counter, count in reversed(outer[2:]):
+            body = (For(counter, count, body),)
+        loops = [For(counter, count, ()) for _, counter, count in outer[:2]]
+        if len(loops) > 1:
+            from .schedule_cpu import merge_parallel
+
+            return (merge_parallel(loops[0], with_fields(loops[1], body=body)),)
+        return (with_fields(loops[0], body=body, kind="parallel"),) if loops else body
+
+
+def below(index: Dim, extent: Dim) -> Expr:
+    return apply("lt", Index(index), Index(extent))
+
+
+def divides(size: int, extent: Dim) -> bool:
+    return mod(extent, size) == 0
+
+
+def either(condition: Expr | None, make: Callable[[bool], list[Stmt]]) -> list[Stmt]:
+    """``make(False)`` where the tile is whole; else, where `condition` fails, ``make(True)``: guarded."""
+    if condition is None:
+        return make(False)
+    assert isinstance(condition, Scalar)
+    end, extent = condition.args
+    if isinstance(end, Index) and isinstance(extent, Index) and not symbols(end.dim) | symbols(extent.dim):
+        return make(True)  # a single tile, with an edge
+    return [If(condition, tuple(make(False)), tuple(make(True)))]
