@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import importlib.util
 import json
@@ -19,10 +20,12 @@ from ..ir.graph import Graph
 from ..ir.loops import Kernel
 from ..ir.printer import print_graph, print_kernel, print_program
 from ..ir.program import Program
+from ..passes.cpu_model import CpuModel
 from ..runtime.buffers import Cell
 from ..runtime.cpu import host_flags
 from ..runtime.executable import Executable
-from ..runtime.image import Image
+from ..runtime.image import Image, LoadedImage
+from ..runtime.native_call import is_supported
 from ..runtime.signature import Signature
 from .cache import Cache, cache_key
 from .export import CompiledEntry
@@ -202,7 +205,7 @@ class Compiled:
         self.image = image
         self.signature = signature
         self.cells = tuple(cells)
-        self.executable = Executable(image, signature.name, signature, cells)
+        self.executable = Executable(image, signature.name, signature, cells, native_entry())
 
     def ir(self, stage: str = "optimized") -> str:
         """The IR of one stage, as text."""
@@ -220,8 +223,9 @@ class Compiled:
 
         texts = {stage: self.ir(stage) for stage in ("graph", "optimized", "program", "loops")}
         return CompiledEntry(
-            self.signature, self.image, self.signature.name, texts, self.cells, provenance=describe(self.lowered)
-        )
+            self.signature, self.image, self.signature.name, texts, self.cells,
+            provenance=describe(self.lowered), shared=(native_entry_image(self.image.triple),),
+        )  # fmt: skip
 
 
 def compile_graph(
@@ -279,6 +283,33 @@ def machine_code(
     image, signature = found
     # the key knows nothing of source lines, which the requirements' messages name
     return image, with_fields(signature, requires=requirements(graph))
+
+
+@lru_cache(maxsize=1)
+def native_entry() -> LoadedImage | None:
+    """The code by which Python calls all compiled functions of this process (`runtime.native_call`)."""
+    if not is_supported():
+        return None
+    cache = Cache()
+    return LoadedImage(native_entry_image(_host(cache).triple, cache))
+
+
+def native_entry_image(triple: str, cache: Cache | None = None) -> Image:
+    """The native entry from Python for any machine of a triple, from the cache if it holds it."""
+    cache = cache or Cache()
+    key = cache_key("native call", fingerprint(), triple)
+    found = cache.get(key)
+    with contextlib.suppress(ValueError, KeyError, TypeError):  # what was not written by `to_bytes` is made again
+        if found is not None:
+            return Image.from_bytes(found)
+    from .link import link
+    from .llvm.codegen import parse
+    from .llvm.native_call import native_call_ir
+
+    target = CpuTarget(triple, "", "", CpuModel(vector_bytes=16, registers=16))
+    image = link(parse(native_call_ir(target), target).optimize().object_code(), triple=triple)
+    cache.put(key, image.to_bytes())
+    return image
 
 
 def host_target(cache: Cache | None = None) -> CpuTarget:

@@ -15,6 +15,7 @@ from ..runtime import container, safetensors
 from ..runtime.artifact import FORMAT, MANIFEST, SCHEMA, WEIGHTS, Model, canonical_json
 from ..runtime.buffers import Array, Cell
 from ..runtime.image import Image
+from ..runtime.native_call import ENTRIES
 from ..runtime.signature import Signature
 from ..runtime.threads import WORKER
 from .provenance import relative_files, target_name, with_code
@@ -37,6 +38,7 @@ class CompiledEntry:
     cells : storage of its states; entries that share a cell share the variable.
     others : its code for further targets.
     provenance : the record of its kernels without code (`compiler.provenance.describe`), or None.
+    shared : for each target, in their order, an image of what programs share: their native entry from Python.
     """
 
     signature: Signature
@@ -46,6 +48,7 @@ class CompiledEntry:
     cells: Sequence[Cell] = ()
     others: Sequence[Image] = ()
     provenance: Mapping[str, Any] | None = None
+    shared: Sequence[Image] = ()
 
     @property
     def images(self) -> tuple[Image, ...]:
@@ -125,7 +128,7 @@ def _check_entries(entries: Mapping[str, CompiledEntry]) -> None:
     if not entries:
         raise ExportError("an artifact needs at least one entry point")
     for name, entry in entries.items():
-        if not (name.isidentifier() and name.isascii()) or name.startswith("_") or name == WORKER:
+        if not (name.isidentifier() and name.isascii()) or name.startswith("_") or name in (WORKER, *ENTRIES):
             raise ExportError(f"{name!r} cannot be the name of an entry point; use a plain identifier")
         if name in _RESERVED:
             raise ExportError(f"an entry point cannot have the name {name!r}, which every model has already")
@@ -162,7 +165,8 @@ def _targets(entries: Mapping[str, CompiledEntry]) -> tuple[dict[str, Any], dict
     records: dict[str, Any] = {}
     members: dict[str, bytes] = {}
     for i, image in enumerate(next(iter(entries.values())).images):
-        code, offsets = _join({name: (e.images[i], e.symbol) for name, e in sorted(entries.items())})
+        programs = {name: (e.images[i], e.symbol) for name, e in sorted(entries.items())}
+        code, offsets = _join(programs, _shared(entries, i))
         name = _unused(target_name(image.triple), records)
         records[name] = {"triple": image.triple, "features": sorted(image.features), "entries": offsets}
         members[f"code/{name}.bin"] = code
@@ -179,12 +183,20 @@ def _provenance(entries: Mapping[str, CompiledEntry], targets: Mapping[str, Any]
     return relative_files(records)
 
 
-def _join(images: Mapping[str, tuple[Image, str]]) -> tuple[bytes, dict[str, int]]:
+def _shared(entries: Mapping[str, CompiledEntry], i: int) -> dict[str, tuple[Image, str]]:
+    """The code that all programs for target number `i` share, if there is any."""
+    found = next((e.shared[i] for e in entries.values() if i < len(e.shared)), None)
+    return {name: (found, name) for name in found.entries} if found else {}
+
+
+def _join(
+    programs: Mapping[str, tuple[Image, str]], shared: Mapping[str, tuple[Image, str]]
+) -> tuple[bytes, dict[str, int]]:
     """Images one after another, each at a page; and the offset of each entry, and of the pool's worker."""
     code = bytearray()
     bases: dict[bytes, int] = {}
     offsets: dict[str, int] = {}
-    for name, (image, symbol) in images.items():
+    for name, (image, symbol) in (*programs.items(), *shared.items()):
         if image.code not in bases:
             code += b"\0" * (-len(code) % _PAGE)
             bases[image.code] = len(code)

@@ -33,6 +33,20 @@ observers: list[Callable[[Function], object]] = []
 """Called with each function that is made: so tools find the functions of a program that they run."""
 
 
+_CALL = """Run it on arrays, given by position or by name.
+
+Outputs come back as new arrays in the structure in which they were given to `gw.function`;
+then the updates happen, all or none.
+
+Raises
+------
+ArgumentError
+    If an argument is missing or unknown, or its dtype or rank is wrong.
+DimensionError
+    If the shapes contradict each other, or are impossible for an op of the graph.
+"""
+
+
 class Function:
     """A compiled function of arrays; make it with `gw.function`.
 
@@ -45,6 +59,10 @@ class Function:
     compiled : the compiler's result.
     """
 
+    # A slot that the interpreter finds when an instance is called: no Python frame before the entry.
+    __slots__ = {"__call__": _CALL, "__dict__": "", "__weakref__": ""}
+    __call__: Callable[..., Any]
+
     def __init__(self, graph: Graph, cells: Sequence[Cell], compiled: Any) -> None:
         self.name = graph.name
         self.inputs = tuple(v.attrs["name"] for v in graph.inputs)
@@ -54,20 +72,15 @@ class Function:
         for observe in observers:
             observe(self)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run it on arrays, given by position or by name.
+    @property
+    def _execute(self) -> Any:
+        """What a call runs."""
+        return self._executable
 
-        Outputs come back as new arrays in the structure in which they were given to `gw.function`;
-        then the updates happen, all or none.
-
-        Raises
-        ------
-        ArgumentError
-            If an argument is missing or unknown, or its dtype or rank is wrong.
-        DimensionError
-            If the shapes contradict each other, or are impossible for an op of the graph.
-        """
-        return self._execute(*args, **kwargs)
+    @_execute.setter
+    def _execute(self, executable: Any) -> None:
+        self._executable = executable
+        self.__call__ = executable.__call__
 
     def ir(self, stage: str = "optimized") -> str:
         """The program as text at a stage: graph, optimized, program, loops; then llvm, asm for a CPU, or

@@ -25,6 +25,7 @@ from .buffers import Array, Cell
 from .cpu import missing_features, same_machine
 from .executable import Executable
 from .image import Image, LoadedImage
+from .native_call import ENTRIES
 from .signature import Signature
 from .threads import WORKER
 
@@ -113,6 +114,8 @@ class Model:
         self.variables = Variables(cells)
         self.manifest = manifest
         self._texts = dict(texts)
+        # found without a detour by `__getattr__`; no name of our own can be taken
+        self.__dict__ |= {n: e for n, e in entries.items() if not hasattr(type(self), n) and n not in self.__dict__}
 
     def ir(self, entry: str, stage: str) -> str:
         """The text of an entry point's program at one stage.
@@ -194,7 +197,7 @@ def _open(data: bytes) -> Model:
     cells = _cells(members)
     image = _image(manifest, members)
     signatures = {name: _signature(name, entry, cells) for name, entry in manifest["entries"].items()}
-    if set(signatures) != set(image.entries) - {WORKER}:
+    if set(signatures) != set(image.entries) - {WORKER, *ENTRIES}:
         raise ArtifactError("the code has other entry points than the manifest")
     for name in signatures:
         if not name.isidentifier():

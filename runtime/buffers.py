@@ -20,13 +20,16 @@ from ..errors import UpdateError
 from .arguments import as_array
 
 __all__ = [
-    "ALIGNMENT", "Arena", "Array", "Cell", "Overlap", "address_of", "aligned_block", "aligned_empty", "lasting_empty",
+    "ALIGNMENT", "Arena", "Array", "Block", "Cell", "Overlap", "address_of", "aligned_block", "aligned_empty",
+    "lasting_empty",
 ]  # fmt: skip
 
 ALIGNMENT = 64  # a cache line, and the widest vector
 _HUGE_PAGE = 2**21
 
 Array = NDArray[Any]
+Block = tuple[int, int, "Array | None"]
+"""Scratch memory: its size, its address, and what keeps it alive if that is Python's."""
 _from_buffer = ctypes.c_char.from_buffer
 _addressof = ctypes.addressof
 
@@ -82,10 +85,10 @@ class Arena:
     _KEPT = 8
 
     def __init__(self) -> None:
-        self._free: list[tuple[int, int, Array]] = []  # size, address, memory
+        self._free: list[Block] = []
 
-    def take(self, nbytes: int) -> tuple[int, int, Array]:
-        """A block of at least `nbytes`: its size, its aligned address, and what keeps it alive."""
+    def take(self, nbytes: int) -> Block:
+        """A block of at least `nbytes`, aligned."""
         try:
             block = self._free.pop()  # atomic, as `append` is: no lock needed
         except IndexError:
@@ -95,7 +98,7 @@ class Arena:
             block = (nbytes, address_of(memory), memory)
         return block
 
-    def give(self, block: tuple[int, int, Array]) -> None:
+    def give(self, block: Block) -> None:
         """Hand back what `take` gave."""
         if len(self._free) < self._KEPT:
             self._free.append(block)
@@ -194,9 +197,12 @@ _cells: weakref.WeakSet[Cell] = weakref.WeakSet()
 
 
 def _renew_locks() -> None:
-    """In a forked child, no other thread exists that could release a lock held in the parent."""
+    """In a forked child, no other thread exists that could release a lock held in the parent.
+
+    The locks stay the same objects, since calls hold on to their methods.
+    """
     for cell in list(_cells):
-        cell.lock = threading.RLock()
+        cell.lock._at_fork_reinit()  # type: ignore[attr-defined]
 
 
 if hasattr(os, "register_at_fork"):

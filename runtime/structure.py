@@ -87,6 +87,9 @@ def unflattener(description: Any) -> Callable[[Sequence[Any]], Any]:
         return tuple
     if isinstance(description, (list, tuple)) and list(description) == ["list", *[LEAF] * n]:
         return list
+    if n and description[0] == "dict" and all(child == LEAF for _, child in description[1:]):
+        keys = [key for key, _ in description[1:]]
+        return lambda leaves: dict(zip(keys, leaves, strict=True))
     return lambda leaves: _build(description, iter(leaves))
 
 

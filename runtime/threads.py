@@ -20,7 +20,7 @@ from ..errors import ArgumentError
 from .buffers import address_of, aligned_empty
 from .image import LoadedImage
 
-__all__ = ["WORKER", "get_num_threads", "pool_context", "set_num_threads"]
+__all__ = ["WORKER", "get_num_threads", "pool_context", "ready_address", "set_num_threads"]
 
 WORKER = "gw_worker"
 _VERSION = 1
@@ -39,13 +39,22 @@ class _Pool:
     def __init__(self) -> None:
         self.memory = aligned_empty((_BYTES,), "uint8")
         self.address = address_of(self.memory)
+        self.flags = (ctypes.c_int64 * 2)(0, 1)  # `ready`, and a flag that is always set
         self.lock = threading.RLock()
         self.wanted: int | None = None
-        self.ready = False  # the threads that are wanted run
         self.closed = False
         self._threads: list[threading.Thread] = []
         self._image: LoadedImage | None = None
         self._reset()
+
+    @property
+    def ready(self) -> bool:
+        """Whether the threads that are wanted run; machine code asks too (`ready_address`)."""
+        return bool(self.flags[0])
+
+    @ready.setter
+    def ready(self, value: bool) -> None:
+        self.flags[0] = value
 
     def _reset(self) -> None:
         """Write a fresh context; no thread may be using it."""
@@ -131,6 +140,14 @@ def pool_context(image: LoadedImage) -> int:
     if not _pool.ready:
         _pool.start(image)
     return _pool.address
+
+
+def ready_address(threaded: bool) -> int:
+    """Where a 64-bit integer tells whether a program may be called now: it is not 0.
+
+    Programs that share the pool wait for `pool_context` to start its threads.
+    """
+    return ctypes.addressof(_pool.flags) + (0 if threaded else 8)
 
 
 def set_num_threads(n: int) -> None:
