@@ -284,7 +284,7 @@ def test_threads_call_at_once() -> None:
     """Updates are whole, temporaries and plans are not mixed up, whatever the sizes."""
     x = gw.placeholder("x", "float32", ("N", 32))
     total = gw.Variable(np.zeros((), np.int64), name="total")
-    f = gw.function([x], gw.softmax(x @ gw.transpose(x)), updates=[(total, total + 1)])
+    f = gw.function([x], gw.nn.softmax(x @ x.T), updates=[(total, total + 1)])
     inputs = {n: np.random.default_rng(n).normal(size=(n, 32)).astype(np.float32) for n in range(1, 120, 3)}
     want = {n: f(a) for n, a in inputs.items()}
     wrong: list[Any] = []
@@ -361,7 +361,7 @@ def test_fork_while_a_lock_is_held() -> None:
 
 
 def test_errors_of_native_code_raise() -> None:
-    signature = Signature("f", (), (), (Slot("o", "float32", (3,)),), ())
+    signature = Signature("f", (), (), (), (Slot("o", "float32", (3,)),))
     f = Executable(image_of(f"define i32 @f{ENTRY} {{ ret i32 3 }}"), "f", signature, (), native_entry())
     assert f.native
     for call in (f, f.general):
