@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .buffers import Array, Block, address_of
+from .buffers import Array, Block, address_of, lasting_empty
 from .image import LoadedImage
 from .shapes import Plan, Shape
 from .signature import INT64_MAX, Signature
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from .general import GeneralCall
 
 __all__ = [
-    "API", "CALL", "ENTRIES", "GIVE", "HEAD", "KEPT_BLOCKS", "MULTIPLIER", "ROW_WORDS", "TAKE",
+    "API", "CALL", "ENTRIES", "GIVE", "HEAD", "MULTIPLIER", "ROW_WORDS", "TAKE",
     "NativeArena", "PlanTable", "is_supported", "native_call",
 ]  # fmt: skip
 
@@ -58,12 +58,13 @@ HEAD = (
 API = (
     "array_type", "float_type", "int_type", "none", "byte_dtype", "new_array", "set_base", "incref", "decref",
     "save_thread", "restore_thread", "vectorcall", "new_tuple", "set_tuple", "new_list", "set_list",
-    "no_memory", "new_int", "int_value", "allocate", "free",
+    "new_int", "int_value",
 )  # fmt: skip
 ROW_WORDS = 7
 _LEAF, _TUPLE, _LIST, _BUILT, _NONE = range(5)  # how outputs are nested
 _PLANS, MULTIPLIER = 64, 0x9E3779B97F4A7C15  # 2**64 / golden ratio, as in Fibonacci hashing
-KEPT_BLOCKS = 8
+_KEPT_BLOCKS = 8
+_BLOCK_HEAD = 64  # bytes before a block, where its size stands
 _STACK_WORDS = 2048  # a call with more buffers and axes takes the general way
 _VERSIONS = (1, 2)  # of NumPy's binary interface
 
@@ -109,23 +110,39 @@ class PlanTable:
 
 
 class NativeArena:
-    """Scratch memory that native and general calls share; the interface of `buffers.Arena`."""
+    """Scratch memory that native and general calls share; the interface of `buffers.Arena`.
+
+    Free blocks stand in a pool that machine code takes from and gives to; it never makes or releases one. A native
+    call that finds none which is large enough becomes a general call, and that makes one.
+    """
 
     def __init__(self, image: LoadedImage) -> None:
         self._image = image
-        self._take = ctypes.PYFUNCTYPE(ctypes.c_void_p, *[ctypes.c_void_p] * 2, ctypes.c_int64)(image.address(TAKE))
-        self._give = ctypes.PYFUNCTYPE(None, *[ctypes.c_void_p] * 3)(image.address(GIVE))
+        self._take = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)(image.address(TAKE))
+        self._give = ctypes.PYFUNCTYPE(None, *[ctypes.c_void_p] * 2)(image.address(GIVE))
 
     def take(self, nbytes: int) -> Block:
         """A block of at least `nbytes`, aligned."""
-        block = self._take(_pool_address(), _api_address(), nbytes)
-        if block is None:
-            raise MemoryError(f"no {nbytes} bytes of scratch memory")
-        return nbytes, block, None
+        found = self._take(_pool_address(), nbytes)
+        if found is None:
+            small = self._take(_pool_address(), 0)
+            _blocks.pop(small, None)
+            memory = lasting_empty((nbytes + _BLOCK_HEAD,), np.uint8)
+            memory[:8] = memoryview(nbytes.to_bytes(8, "little"))
+            found = address_of(memory) + _BLOCK_HEAD
+            _blocks[found] = memory
+        return nbytes, found, None
 
     def give(self, block: Block) -> None:
         """Hand back what `take` gave."""
-        self._give(_pool_address(), _api_address(), block[1])
+        if len(_blocks) > _KEPT_BLOCKS:
+            del _blocks[block[1]]
+        else:
+            self._give(_pool_address(), block[1])
+
+
+_blocks: dict[int, Array] = {}
+"""All blocks of scratch memory, in the pool or in use, by address; the pool has room for as many as are kept."""
 
 
 class _Table(np.ndarray[Any, Any]):
@@ -275,18 +292,16 @@ def _numbers_fit() -> bool:
 @lru_cache(maxsize=1)
 def _api() -> Words | None:
     """Addresses in the order of `API`; None if some function is missing."""
-    python, libc = ctypes.pythonapi, ctypes.CDLL(None)
     names = {
         "incref": "Py_IncRef", "decref": "Py_DecRef", "save_thread": "PyEval_SaveThread",
         "restore_thread": "PyEval_RestoreThread", "vectorcall": "PyObject_Vectorcall", "new_tuple": "PyTuple_New",
         "set_tuple": "PyTuple_SetItem", "new_list": "PyList_New", "set_list": "PyList_SetItem",
-        "no_memory": "PyErr_NoMemory", "new_int": "PyLong_FromLongLong",
+        "new_int": "PyLong_FromLongLong",
         "int_value": "PyLong_AsLongLongAndOverflow",
     }  # fmt: skip
     try:
         numpy = _numpy_functions()
-        found = {name: _address(getattr(python, symbol)) for name, symbol in names.items()}
-        found |= {"allocate": _address(libc.aligned_alloc), "free": _address(libc.free)}
+        found = {name: _address(getattr(ctypes.pythonapi, symbol)) for name, symbol in names.items()}
     except (AttributeError, KeyError, ValueError):
         return None
     if numpy[2] != id(np.ndarray):
@@ -328,7 +343,7 @@ def _api_address() -> int:
 @lru_cache(maxsize=1)
 def _pool() -> Array:
     """The number of blocks of scratch memory that nobody uses, and their addresses."""
-    return np.zeros(1 + KEPT_BLOCKS, np.int64)
+    return np.zeros(1 + _KEPT_BLOCKS, np.int64)
 
 
 def _pool_address() -> int:

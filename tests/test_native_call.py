@@ -304,6 +304,31 @@ def test_threads_call_at_once() -> None:
     assert int(total.value) == len(inputs) + 4 * 400
 
 
+def test_scratch_memory_is_shared_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    arena = native_call.NativeArena(native_entry())
+    blocks = [arena.take(1000 * k + 1) for k in range(12)]
+    assert len({block[1] for block in blocks}) == 12
+    assert all(block[1] % 64 == 0 for block in blocks)
+    for block in blocks:
+        arena.give(block)
+    assert len(native_call._blocks) <= native_call._KEPT_BLOCKS
+    x = gw.placeholder("x", "float32", ("N", 32))
+    f = gw.function([x], gw.nn.softmax(x @ x.T) @ x)
+    value = np.ones((300, 32), np.float32)
+    assert f.memory(N=300) > 0
+    f(value)
+    calls = general_calls(f, monkeypatch)
+    for _ in range(3):
+        np.testing.assert_allclose(f(value), value, rtol=1e-5)
+    assert not calls
+    held = [arena.take(1) for _ in range(native_call._KEPT_BLOCKS)]  # none is left, so the general way makes one
+    np.testing.assert_allclose(f(value), value, rtol=1e-5)
+    assert calls
+    for block in held:
+        arena.give(block)
+    assert len(native_call._blocks) <= native_call._KEPT_BLOCKS
+
+
 def test_a_held_lock_is_waited_for() -> None:
     v = gw.Variable(np.zeros(3, np.float32), name="v")
     f = gw.function([], None, updates=[(v, v + 1.0)])

@@ -6,7 +6,7 @@ CPython, NumPy and the C library stand in the table.
 
 from __future__ import annotations
 
-from ...runtime.native_call import CALL, GIVE, KEPT_BLOCKS, TAKE
+from ...runtime.native_call import CALL, GIVE, TAKE
 from ..target import CpuTarget
 from .codegen import attributes
 from .native_arguments import arguments_ir
@@ -23,8 +23,8 @@ def native_call_ir(target: CpuTarget) -> str:
 
     - ``ptr gw_call1(ptr table, ptr args, i64 count, ptr names)``, a METH_FASTCALL | METH_KEYWORDS function
       whose ``self`` is the array of the table;
-    - ``ptr gw_take1(ptr pool, ptr api, i64 bytes)`` and ``void gw_give1(ptr pool, ptr api, ptr block)``:
-      scratch memory; both need the interpreter's lock, like everything that touches the pool.
+    - ``ptr gw_take1(ptr pool, i64 bytes)`` and ``void gw_give1(ptr pool, ptr block)``: scratch memory; both need the
+      interpreter's lock, like everything that touches the pool.
     """
     parts = (_arena(), arguments_ir(), results_ir(), _locks(), _run(), _copy(), _call())
     return "\n".join([*parts, attributes(target)])
@@ -32,54 +32,31 @@ def native_call_ir(target: CpuTarget) -> str:
 
 def _arena() -> str:
     return f"""\
-; A block of at least so many bytes, or null.
-define ptr @{TAKE}(ptr %pool, ptr %api, i64 %bytes) #0 {{
+; The block that was given last, or null if there is none of so many bytes.
+define ptr @{TAKE}(ptr %pool, i64 %bytes) #0 {{
 {at("count", "pool", 0)}
   %some = icmp sgt i64 %count, 0
-  br i1 %some, label %old, label %new
-old:
+  br i1 %some, label %look, label %none
+look:
 {at("block", "pool", "%count", "ptr")}
-  %less = sub i64 %count, 1
-  store i64 %less, ptr %pool, align 8
   %size.p = getelementptr i8, ptr %block, i64 -{_BLOCK_HEAD}
   %size = load i64, ptr %size.p, align 8
-  %enough = icmp uge i64 %size, %bytes
-  br i1 %enough, label %found, label %small
-found:
+  %enough = icmp sge i64 %size, %bytes
+  br i1 %enough, label %take, label %none
+take:
+  %less = sub i64 %count, 1
+  store i64 %less, ptr %pool, align 8
   ret ptr %block
-small:
-{function("free")}
-  call void %free(ptr %size.p)
-  br label %new
-new:
-{function("allocate")}
-  %whole = add i64 %bytes, {_BLOCK_HEAD + 63}
-  %rounded = and i64 %whole, -64
-  %made = call ptr %allocate(i64 64, i64 %rounded)
-  %failed = icmp eq ptr %made, null
-  br i1 %failed, label %none, label %ready
 none:
   ret ptr null
-ready:
-  store i64 %bytes, ptr %made, align 8
-  %first = getelementptr i8, ptr %made, i64 {_BLOCK_HEAD}
-  ret ptr %first
 }}
 
-define void @{GIVE}(ptr %pool, ptr %api, ptr %block) #0 {{
+define void @{GIVE}(ptr %pool, ptr %block) #0 {{
 {at("count", "pool", 0)}
-  %room = icmp slt i64 %count, {KEPT_BLOCKS}
-  br i1 %room, label %keep, label %drop
-keep:
   %more = add i64 %count, 1
   store i64 %more, ptr %pool, align 8
   %place = getelementptr i64, ptr %pool, i64 %more
   store ptr %block, ptr %place, align 8
-  ret void
-drop:
-{function("free")}
-  %made = getelementptr i8, ptr %block, i64 -{_BLOCK_HEAD}
-  call void %free(ptr %made)
   ret void
 }}
 """
@@ -149,28 +126,16 @@ def _run() -> str:
     return f"""\
 ; Enter the program without the interpreter's lock, holding those of the variables.
 ; The result is 0, or its error, or -1 with an exception set.
-define internal i64 @run(ptr %table, ptr %buffers, ptr %symbols, i64 %bytes) #0 {{
-entry:
+define internal i64 @run(ptr %table, ptr %buffers, ptr %symbols, ptr %block) #0 {{
 {head("api", "ptr")}
-{head("pool", "ptr", "arena")}
-  %uses.memory = icmp ne i64 %bytes, 0
-  br i1 %uses.memory, label %take, label %guard
-take:
-  %block.taken = call ptr @{TAKE}(ptr %pool, ptr %api, i64 %bytes)
-  %absent = icmp eq ptr %block.taken, null
-  br i1 %absent, label %lacking, label %guard
-lacking:
-{function("no_memory")}
-  %told = call ptr %no_memory()
-  ret i64 -1
-guard:
-  %block = phi ptr [ null, %entry ], [ %block.taken, %take ]
 {head("locks")}
   %locked = icmp ne i64 %locks, 0
   br i1 %locked, label %lock, label %enter
 lock:
   %held = call i1 @lock(ptr %table, ptr %api)
-  br i1 %held, label %enter, label %leave
+  br i1 %held, label %enter, label %failed
+failed:
+  ret i64 -1
 enter:
 {function("save_thread")}
 {function("restore_thread")}
@@ -180,18 +145,12 @@ enter:
   %status = call i32 %native(ptr %buffers, ptr %symbols, ptr %block, ptr %context)
   call void %restore_thread(ptr %thread)
   %error = zext i32 %status to i64
-  br i1 %locked, label %unlock, label %leave
+  br i1 %locked, label %unlock, label %done
 unlock:
   call void @unlock(ptr %table, ptr %api, i64 %locks)
-  br label %leave
-leave:
-  %result = phi i64 [ -1, %lock ], [ %error, %enter ], [ %error, %unlock ]
-  br i1 %uses.memory, label %give, label %done
-give:
-  call void @{GIVE}(ptr %pool, ptr %api, ptr %block)
   br label %done
 done:
-  ret i64 %result
+  ret i64 %error
 }}
 """
 
@@ -260,20 +219,40 @@ apart:
   %plan.outputs = getelementptr i64, ptr %plan.bytes, i64 %inputs
 {head("blocks")}
   %updates = icmp ne i64 %blocks, 0
-  br i1 %updates, label %overlap, label %make
+  br i1 %updates, label %overlap, label %memory
 overlap:
   %shared = call i1 @overlaps(ptr %table, ptr %buffers, ptr %plan.bytes)
-  br i1 %shared, label %general, label %make
+  br i1 %shared, label %general, label %memory
+memory:
+{head("pool", "ptr", "arena")}
+  %bytes = load i64, ptr %plan, align 8
+  %uses.memory = icmp ne i64 %bytes, 0
+  br i1 %uses.memory, label %take, label %make
+take:
+  %taken = call ptr @{TAKE}(ptr %pool, i64 %bytes)
+  %lacking = icmp eq ptr %taken, null
+  br i1 %lacking, label %general, label %make
 make:
+  %block = phi ptr [ null, %memory ], [ %taken, %take ]
   call void @copy(ptr %dims, ptr %plan.dims, i64 %symbols)
   call void @copy(ptr %buffers.cells, ptr %cells, i64 %states)
-  %bytes = load i64, ptr %plan, align 8
   %made = call i1 @make_outputs(ptr %table, ptr %plan.outputs, ptr %outs, ptr %buffers.outs)
-  br i1 %made, label %run, label %nothing
+  br i1 %made, label %run, label %over
+run:
+  %ran = call i64 @run(ptr %table, ptr %buffers, ptr %dims, ptr %block)
+  br label %over
+over:
+  %status = phi i64 [ -2, %make ], [ %ran, %run ]
+  br i1 %uses.memory, label %give, label %judge
+give:
+  call void @{GIVE}(ptr %pool, ptr %block)
+  br label %judge
+judge:
+  %no.outputs = icmp eq i64 %status, -2
+  br i1 %no.outputs, label %nothing, label %check
 nothing:
   ret ptr null
-run:
-  %status = call i64 @run(ptr %table, ptr %buffers, ptr %dims, i64 %bytes)
+check:
   %well = icmp eq i64 %status, 0
   br i1 %well, label %return, label %fail
 return:
