@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import DimensionError, GraphError, GraphwrightError, UpdateError
 from ..ir.broadcasting import same_type
-from ..ir.dims import Poly, symbols
 from ..ir.graph import Graph, Value, make, topological
 from ..ir.region import is_stand_in, substitute_values
 from ..runtime.buffers import Cell
@@ -431,24 +430,14 @@ def _with_regions(graph: Graph) -> Iterator[Value]:
         yield value
 
 
-def _dims(attr: Any) -> Iterator[Poly]:
-    if isinstance(attr, Poly):
-        yield attr
-    elif isinstance(attr, tuple):
-        for item in attr:
-            yield from _dims(item)
-
-
 def _check_symbols(graph: Graph) -> None:
     known = set(graph.symbols)
     for value in _with_regions(graph):
-        for attr in value.attrs.values():
-            for dim in _dims(attr):
-                for name in sorted(symbols(dim) - known):
-                    fail(
-                        "function", DimensionError, f"dimension {name} is not one of an input or a variable", [value],
-                        f"known dimensions: {', '.join(sorted(known)) or 'none'}; use x.shape[axis] of an input",
-                    )
+        for name in sorted(value.symbols - known):
+            fail(
+                "function", DimensionError, f"dimension {name} is not one of an input or a variable", [value],
+                f"known dimensions: {', '.join(sorted(known)) or 'none'}; use x.shape[axis] of an input",
+            )
 
 
 # --- gradients, evaluation, export ---------------------------------------------------------------

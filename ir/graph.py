@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import GraphError
+from .dims import Poly, symbols
 from .types import TensorType, TupleType, Type
 
 if TYPE_CHECKING:
@@ -124,6 +125,11 @@ class Value:
         return self.type
 
     @property
+    def symbols(self) -> set[str]:
+        """The symbolic dimensions that its attributes name."""
+        return {s for attr in self.attrs.values() for s in _attribute_symbols(attr)}
+
+    @property
     def shape(self) -> tuple[Any, ...]:
         return self.tensor.shape
 
@@ -154,6 +160,14 @@ class Value:
 
     def __repr__(self) -> str:
         return f"<{self.op.name}: {self.type}>"
+
+
+def _attribute_symbols(attr: Any) -> Iterator[str]:
+    if isinstance(attr, Poly):
+        yield from symbols(attr)
+    elif isinstance(attr, tuple):
+        for item in attr:
+            yield from _attribute_symbols(item)
 
 
 MAX_LOCS = 16

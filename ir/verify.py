@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import NoReturn
 
 import numpy as np
@@ -43,11 +43,15 @@ __all__ = ["verify_graph", "verify_kernel"]
 # --- graphs --------------------------------------------------------------------------------------
 
 
-def verify_graph(graph: Graph) -> None:
+def verify_graph(graph: Graph, symbols: Collection[str] = ()) -> None:
     """Check that a graph is what its types and its signature say.
 
     Every type is inferred again; every leaf belongs to the signature; names are unique; updates
     fit their states; regions are checked in the same way.
+
+    Parameters
+    ----------
+    symbols : symbolic dimensions known from outside, beside those of inputs and states.
 
     Raises
     ------
@@ -65,10 +69,13 @@ def verify_graph(graph: Graph) -> None:
         names.add(name)
         for s in value.tensor.symbols:
             _check_name(s, f"@{graph.name}: the symbolic dimension")
+    known = {*graph.symbols, *symbols}
     for value in graph:
         if value.op.name in ("input", "state") and value not in parameters:
             _graph_fault(graph, value, f"{value.attrs['name']!r} is used but is not in the signature")
-        _check_value(graph, value)
+        if not value.symbols <= known:
+            _graph_fault(graph, value, f"no input or state has the dimension {min(value.symbols - known)}")
+        _check_value(graph, value, known)
     _check_updates(graph)
 
 
@@ -77,7 +84,7 @@ def _graph_fault(graph: Graph, value: Value, problem: str) -> NoReturn:
     raise VerifyError(f"@{graph.name}: {value.op.name} of type {value.type}{where}: {problem}")
 
 
-def _check_value(graph: Graph, value: Value) -> None:
+def _check_value(graph: Graph, value: Value, symbols: Collection[str]) -> None:
     for operand in value.operands:
         if not isinstance(operand, Value):
             _graph_fault(graph, value, f"operand {operand!r} is not a value")
@@ -88,7 +95,7 @@ def _check_value(graph: Graph, value: Value) -> None:
     if not _same(inferred, value.type):
         _graph_fault(graph, value, f"its type rule gives {inferred}")
     for region in value.regions:
-        verify_graph(region)
+        verify_graph(region, symbols)
 
 
 def _same(a: Type, b: Type) -> bool:

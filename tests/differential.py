@@ -274,7 +274,7 @@ def _pruned(graph: Graph, outputs: Sequence[Value], updates: Any) -> Graph:
     """Without the inputs and states that nothing needs, unless they give a dimension its value."""
     states = [s for s, _ in updates]
     used = set(topological([*outputs, *states, *(new for _, new in updates)]))
-    symbols = set().union(*(v.tensor.symbols for v in used))
+    symbols = set().union(*(v.symbols for v in used))
 
     def known(inputs: Sequence[Value]) -> bool:
         return symbols <= {str(d) for v in inputs for d in v.tensor.shape}

@@ -57,7 +57,8 @@ def random_graph(draw: Draw, sizes: Mapping[str, int] = SMALL, limit: int = 30_0
     found = _gradients(b) if draw.chance(50) else {}
     outputs += [g for g in found.values() if draw.chance(70)]
     updates = _updates(b, found)
-    used = {s for v in topological([*outputs, *b.inputs, *b.states]) for s in _symbols(v)}
+    roots = [*outputs, *b.inputs, *b.states, *(new for _, new in updates)]
+    used = {s for v in topological(roots) for s in (*v.symbols, *v.tensor.symbols)}
     anchored = {s for v in (*b.inputs, *b.states) for d in v.tensor.shape for s in sizes if d == symbol(s)}
     if used - anchored:
         b.leaf(float32, (symbol("N"), symbol("M")))
@@ -72,13 +73,6 @@ def _step(b: Builder) -> None:
             return
         except Skip:
             continue
-
-
-def _symbols(v: Value) -> set[str]:
-    found = set(v.tensor.symbols)
-    if v.op.name == "dim":
-        found |= {"N", "M"}
-    return found
 
 
 def _gradients(b: Builder) -> dict[Value, Value]:

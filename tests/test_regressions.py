@@ -7,7 +7,7 @@ import pytest
 from checks import graph, input_value
 
 from graphwright.compiler.driver import compile_graph
-from graphwright.errors import DimensionError
+from graphwright.errors import DimensionError, VerifyError
 from graphwright.ir import dims
 from graphwright.ir.broadcasting import full
 from graphwright.ir.dtypes import DTYPES, float32
@@ -16,6 +16,7 @@ from graphwright.ir.interpreter import interpret
 from graphwright.ir.loops import For, statements
 from graphwright.ir.op import OPS
 from graphwright.ir.parser import parse_program
+from graphwright.ir.verify import verify_graph
 from graphwright.ir.verify_program import verify_program
 from graphwright.passes.differentiate import gradients
 from graphwright.runtime.buffers import Cell
@@ -158,3 +159,10 @@ def test_the_gradient_of_a_product_takes_no_more_memory_than_the_product() -> No
     for a, b in zip(compile_graph(g, structure=["list", "*", "*"]).executable(array), interpret(g, [array])[0]):
         np.testing.assert_allclose(a, b, rtol=1e-6)
     np.testing.assert_array_equal(interpret(g, [array])[0][0], [0, 3, 0, 0])
+
+
+def test_a_dimension_that_nothing_gives_is_refused() -> None:
+    """The code generator failed with a KeyError."""
+    g = graph([input_value("x", (N,), "float32")], [OPS["dim"](value=M * N + 1, dtype=float32)])
+    with pytest.raises(VerifyError, match="no input or state has the dimension M"):
+        verify_graph(g)
