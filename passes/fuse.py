@@ -21,6 +21,7 @@ from ..ir.dims import Dim
 from ..ir.graph import Graph, Value, make, users
 from ..ir.op import OPS
 from ..ir.ops import structure
+from ..ir.ops.window import Window
 from ..ir.types import Shape
 from .regions import is_control
 
@@ -96,7 +97,7 @@ class _Partition:
         return g if self._fits(v, g) else None
 
     def _fits(self, v: Value, g: Group) -> bool:
-        if v.op.kind in ("map", "view"):
+        if _is_map(v):
             return all(_inlinable(v, u, g) for u in self.users[v])
         if v.op.kind == "contract":
             return g.anchor is None and not g.reduces and self._at_root(v, g) and all(_plain(m) for m in g.members)
@@ -132,7 +133,7 @@ class _Partition:
                 g.axes[v] = self._axes(v, g)
             g.members[v] = None
             g.anchor = v if v.op.kind == "contract" else g.anchor
-            g.reduces |= v.op.kind == "reduce"
+            g.reduces |= v.op.kind == "reduce" and not _is_map(v)
             if v.op.kind == "contract" or _is_window(v) or v in g.prologue:
                 g.prologue.update(v.operands)
 
@@ -170,7 +171,13 @@ def _random(u: Value) -> set[Value]:
 
 
 def _is_window(v: Value) -> bool:
-    return v.op.name.startswith("window")
+    return v.op.name.startswith("window") and not _is_map(v)
+
+
+def _is_map(v: Value) -> bool:
+    """Whether each element is made of given ones; as is what windows side by side give back."""
+    spreads = v.op.name in ("window_put", "window_spread") and Window.of(v.attrs).tiles
+    return spreads or v.op.kind in ("map", "view")
 
 
 def _scatters(v: Value) -> bool:

@@ -1,4 +1,4 @@
-"""Legalize convolutions: padding becomes an op of its own.
+"""Legalize convolutions and pooling: padding becomes an op of its own, positions become narrow.
 
 What remains are convolutions without padding, whose inner loops need no guards: the schedule reads
 their input where it lies. The gradient by the input stays one op where the kernel moves step by step
@@ -11,14 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..ir.dims import Dim
+from ..ir.dims import Dim, product
+from ..ir.dtypes import int32, int64
 from ..ir.graph import Graph, Value, source_location
 from ..ir.op import OPS
 from .rewrite import RuleSet, rewrite
 
 __all__ = ["legalize"]
 
-LEGALIZE = RuleSet("convolutions without padding")
+LEGALIZE = RuleSet("the forms that schedules know")
 
 
 def _pad(x: Value, low: Sequence[Dim], high: Sequence[Dim], interior: Sequence[Dim]) -> Value:
@@ -111,6 +112,17 @@ def _reversed(w: Value, groups: int) -> Value:
     split = OPS["reshape"](w, shape=(groups, o // groups, c, *kernel))
     swapped = OPS["transpose"](split, perm=(0, 2, 1, *(k + 1 for k in spatial)))
     return OPS["reverse"](OPS["reshape"](swapped, shape=(groups * c, o // groups, *kernel)), axes=spatial)
+
+
+@LEGALIZE.rule("window_put", "window_put(ct, window_argmax(x)) -> window_put(ct, window_argmax(x, dtype=int32))")
+def _narrow_winner(value: Value) -> Value | None:
+    ct, winner = value.operands
+    if winner.op.name != "window_argmax" or winner.attrs["dtype"] != int64:
+        return None
+    if product(winner.attrs["kernel"]) >= 2**31:
+        return None
+    narrow = OPS["window_argmax"](*winner.operands, **{**winner.attrs, "dtype": int32})
+    return OPS["window_put"](ct, narrow, **value.attrs)
 
 
 def legalize(graph: Graph) -> Graph:

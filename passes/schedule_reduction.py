@@ -7,8 +7,8 @@ import math
 import numpy as np
 
 from ..errors import CompileError
-from ..ir.dims import Dim, coefficient, floordiv, mod, symbol
-from ..ir.dtypes import DType, bool_, int64
+from ..ir.dims import Dim, coefficient, floordiv, mod, product, symbol
+from ..ir.dtypes import DType, bool_, int32, int64
 from ..ir.loops import (
     Alloc,
     Buffer,
@@ -26,7 +26,7 @@ from ..ir.loops import (
     replace,
     walk,
 )  # fmt: skip
-from ..ir.scalars import apply, const, select
+from ..ir.scalars import apply, cast, const, select
 from .cpu_model import CpuModel
 
 __all__ = ["identity", "lower_reduction", "serial_reduction", "vector_axis"]
@@ -108,9 +108,14 @@ def _loops(axes: tuple[tuple[str, Dim], ...], *body: Stmt) -> Stmt:
 
 
 def _lower_arg(name: str, e: Reduce) -> list[Stmt]:
-    """The first best position: a NaN beats every number, and the first of equals stays."""
+    """The first best position: a NaN beats every number, and the first of equals stays.
+
+    Nothing is worse than the start, so position 0 is right until something better is found.
+    """
     key = e.body.dtype
-    best, where = Buffer(f"{name}.best", key, ()), Buffer(f"{name}.where", int64, ())
+    count = product(n for _, n in e.axes)
+    short = isinstance(count, int) and count < 2**31  # lanes as narrow as the key's
+    best, where = Buffer(f"{name}.best", key, ()), Buffer(f"{name}.where", int32 if short else int64, ())
     position: Dim = 0
     for var, extent in e.axes:
         position = position * extent + symbol(var)
@@ -119,21 +124,20 @@ def _lower_arg(name: str, e: Reduce) -> list[Stmt]:
     if key.is_float:
         nan = apply("bitand", apply("ne", x, x), apply("eq", old, old))
         better = apply("bitor", better, nan)
-    first = apply("lt", Load(where, ()), const(0, int64))
     wins = Temp(f"{name}.wins", bool_)
     body: list[Stmt] = [
         Let(x.name, e.body),
-        Let(wins.name, apply("bitor", better, first)),
+        Let(wins.name, better),
         Store(best, (), select(wins, x, old)),
-        Store(where, (), select(wins, Index(position), Load(where, ()))),
+        Store(where, (), select(wins, cast(Index(position), where.dtype), Load(where, ()))),
     ]
     return [
         Alloc(best, "register"),
         Alloc(where, "register"),
         Store(best, (), identity(e.combiner, key)),
-        Store(where, (), const(-1, int64)),
+        Store(where, (), const(0, where.dtype)),
         _loops(e.axes, *body),
-        Let(name, apply("max", Load(where, ()), const(0, int64))),
+        Let(name, cast(Load(where, ()), int64)),
     ]
 
 

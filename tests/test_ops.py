@@ -23,7 +23,7 @@ from checks import (
 
 from graphwright.errors import DTypeError, GraphError, IndexRangeError, ShapeError
 from graphwright.ir.dims import symbol
-from graphwright.ir.dtypes import DTYPES, float64
+from graphwright.ir.dtypes import DTYPES, float64, int64
 from graphwright.ir.graph import make
 from graphwright.ir.interpreter import interpret
 from graphwright.ir.op import OPS, ZERO_GRADIENT, assumptions
@@ -179,7 +179,7 @@ def test_padding_never_wins_a_window(shape, padding):
     n = len(padding)
     attrs = {"kernel": (2,) * n, "stride": (1,) * n, "padding": padding, "dilation": (1,) * n}
     lowest = np.full(shape, -np.inf)
-    case = Case(OPS["window_argmax"], (lowest,), attrs)
+    case = Case(OPS["window_argmax"], (lowest,), {**attrs, "dtype": int64})
     assert_close(defined_values(case), case.expected(), case)
     ones = np.ones(case.expected().shape)
     put = OPS["window_put"].reference(ones, case.expected(), shape=shape[1:], **attrs)

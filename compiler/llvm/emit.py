@@ -33,7 +33,7 @@ from .cost import PARALLEL_GRAIN, effort
 from .foreign import foreign_symbol
 from .function import FunctionText, ModuleText
 from .instructions import Val, emit_scalar, literal, splat, storage_type
-from .strided import STRIDES, strided_load
+from .strided import STRIDES, repeated, repetition, strided_load
 from .transpose import is_transposition, transpose
 
 __all__ = ["emit_kernel"]
@@ -156,6 +156,9 @@ class _Emitter:
         stride = self._stride(e) if guard is None and self.edge is None else 0
         if isinstance(stride, int) and stride in STRIDES:
             return self._from_storage(self._strided_load(e, stride), e.dtype, self.lanes)
+        times = self._repetition(e) if guard is None and self.edge is None and stride == 0 else 0
+        if times > 1:
+            return self._from_storage(self._repeated_load(e, times), e.dtype, self.lanes)
         pointer, contiguous = self.address(e.buffer, e.indices, memo)
         lanes = self.lanes if contiguous else pointer.lanes
         if guard is None and lanes > 1 and not self._private(e):
@@ -175,13 +178,36 @@ class _Emitter:
             return 0
         return coefficient(position, self.f.vector[0] if self.f.vector else "") or 0
 
-    def _strided_load(self, e: Load, stride: int) -> str:
+    def _repetition(self, e: Load) -> int:
+        """How many adjacent lanes read the same element, if groups of them begin where a vector does."""
+        position = flat_index(e)
+        if position is None or self.f.vector is None or self.memory[e.buffer.name].lanes > 1:
+            return 0
+        var, lanes = self.f.vector
+        start = self.f.vars[var]
+        unrolled: dict[str, Dim] = {v: x for v, x in self.f.vars.items() if isinstance(x, int) and v != var}
+        times = repetition(substitute(position, unrolled), var)
+        whole = times > 1 and lanes % times == 0 and (not isinstance(start, int) or start % times == 0)
+        return times if whole else 0
+
+    def _repeated_load(self, e: Load, times: int) -> str:
+        count = self.lanes // times
+        raw = self._plain_load(e.buffer, Val(f"ptr {self._first(e)}", int64), count)
+        if count == 1:
+            return splat(self.f, Val(raw, e.dtype), times).text
+        return repeated(self.f, self._storage_vector(e.buffer.dtype, count), raw, count, times)
+
+    def _first(self, e: Load) -> str:
+        """The address that the first lane reads."""
         f, position = self.f, flat_index(e)
-        assert position is not None and f.vector is not None
-        element = storage_type(e.buffer.dtype)
+        assert position is not None
         unrolled: dict[str, Dim] = {v: x for v, x in f.vars.items() if isinstance(x, int)}
         first = f.dim(substitute(position, unrolled))
-        base = f.assign(f"getelementptr inbounds {element}, ptr {self.memory[e.buffer.name].pointer}, {first}")
+        element = storage_type(e.buffer.dtype)
+        return f.assign(f"getelementptr inbounds {element}, ptr {self.memory[e.buffer.name].pointer}, {first}")
+
+    def _strided_load(self, e: Load, stride: int) -> str:
+        f, element, base = self.f, storage_type(e.buffer.dtype), self._first(e)
 
         def load(offset: int) -> str:
             pointer = f.assign(f"getelementptr inbounds {element}, ptr {base}, i64 {offset}")

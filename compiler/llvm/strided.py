@@ -1,12 +1,13 @@
-"""Loads whose lanes lie a few elements apart, or backwards: whole vectors, then shuffles."""
+"""Loads whose lanes lie a few elements apart, backwards, or repeat: whole vectors, then shuffles."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from ...ir.dims import Dim, Poly, coefficient, mod, symbol, symbols
 from .function import FunctionText
 
-__all__ = ["STRIDES", "shuffle", "strided_load"]
+__all__ = ["STRIDES", "repeated", "repetition", "shuffle", "strided_load"]
 
 STRIDES = (-1, 2, 3, 4)
 """Distances between lanes for which shuffling beats gathering."""
@@ -35,3 +36,25 @@ def shuffle(f: FunctionText, vector: str, a: str, b: str, mask: list[int]) -> st
     """Lanes of two vectors, by number; -1 is any."""
     places = ", ".join(f"i32 {m}" if m >= 0 else "i32 poison" for m in mask)
     return f.assign(f"shufflevector {vector} {a}, {vector} {b}, <{len(mask)} x i32> <{places}>")
+
+
+def repetition(position: Dim, var: str) -> int:
+    """How many adjacent lanes read each element: `n` of ``(var + multiple of n) // n + ...``; 0 if it is not so."""
+    found = 0
+    for monomial, c in position.terms if isinstance(position, Poly) else ():
+        for atom, power in monomial:
+            if isinstance(atom, str) or not any(var in symbols(a) for a in atom.args):
+                if atom == var:
+                    return 0
+                continue
+            numerator, n = atom.args[0], atom.args[-1]
+            plain = atom.kind == "//" and c == power == len(monomial) == 1 and isinstance(n, int) and not found
+            if not plain or coefficient(numerator, var) != 1 or mod(numerator - symbol(var), n) != 0:
+                return 0
+            found = n if isinstance(n, int) else 0
+    return found
+
+
+def repeated(f: FunctionText, vector: str, text: str, lanes: int, times: int) -> str:
+    """``lanes * times`` lanes, in which each of a vector's elements stands so many times."""
+    return shuffle(f, vector, text, "poison", [k // times for k in range(lanes * times)])

@@ -14,16 +14,20 @@ from typing import Any
 import numpy as np
 
 from ...errors import DTypeError, GraphError, ShapeError
-from ..dims import Dim, ceildiv, dim_max, equal, evaluate, floordiv, mod, product
-from ..dtypes import DType, int64
+from ..dims import Dim, at_most, ceildiv, dim_max, equal, evaluate, floordiv, mod, product
+from ..dtypes import DType, as_dtype, int64
 from ..graph import Value
 from ..loops import Expr, Index, Reduce
 from ..op import REQUIRED, ZERO_GRADIENT, Cotangents, Definition, Op, Read, Sample, Typing, register
-from ..scalars import apply, conjunction, const, less, select
+from ..scalars import apply, cast, conjunction, const, less, select
 from ..types import TensorType, Type
 from .movement import linearize
 
 __all__ = ["Window", "window_argmax", "window_get", "window_max", "window_put", "window_spread", "window_sum"]
+
+
+POSITIONS = (as_dtype("int32"), int64)
+"""Dtypes of a position in a window."""
 
 
 # --- geometry, shared with convolution -----------------------------------------------------------
@@ -52,6 +56,11 @@ class Window:
     @property
     def rank(self) -> int:
         return len(self.kernel)
+
+    @property
+    def tiles(self) -> bool:
+        """Whether windows lie side by side: each position is under one of them at most."""
+        return self.kernel == self.stride and all(n == 1 for n in self.dilation)
 
     @property
     def low(self) -> tuple[int, ...]:
@@ -181,8 +190,8 @@ def _infer_spread(t: Typing) -> Type:
 
 def _check_winner(t: Typing, shape: Sequence[Dim]) -> None:
     winner = t.types[1]
-    if winner.dtype != int64:
-        t.fail(DTypeError, f"positions must be int64, got {winner.dtype!r}")
+    if winner.dtype not in POSITIONS:
+        t.fail(DTypeError, f"positions must be int32 or int64, got {winner.dtype!r}", "cast them with astype")
     if winner.rank != len(shape) or not all(map(equal, winner.shape, shape)):
         t.fail(ShapeError, "there must be one position for each window")
 
@@ -253,22 +262,27 @@ def _define_spread(d: Definition, read: Read, read_winner: Read | None = None) -
     window = Window.of(d.attrs)
     lead, outputs = _lead(d, window), _spatial(d.types[0].shape, window)
     own = d.index[len(lead):]
-    tiles = window.kernel == window.stride and all(n == 1 for n in window.dilation)
-    if tiles:  # each position lies under one window at most
+    if window.tiles:
         shifted = [i + low for i, low in zip(own, window.low)]
         index = [floordiv(i, s) for i, s in zip(shifted, window.stride)]
         offset: list[Dim] = [mod(i, s) for i, s in zip(shifted, window.stride)]
-        conditions: list[Expr] = [less(o, n) for o, n in zip(index, outputs)]
+        ends = [n + low for n, low in zip(_spatial(d.out.shape, window), window.low)]
+        beyond = [not at_most(end, n * s) for end, n, s in zip(ends, outputs, window.stride)]
+        conditions: list[Expr] = [less(o, n) for o, n, past in zip(index, outputs, beyond) if past]
     else:
         offset = [d.axis(n) for n in window.kernel]
         index, conditions = window.source(own, offset, outputs)
     guard = conjunction(conditions)
     if read_winner is not None:
         winner = read_winner([*lead, *index], guard=guard)
-        own_tap = Index(linearize(tuple(offset), window.kernel))
-        guard = conjunction([*conditions, apply("eq", winner, own_tap)])
+        own_tap = cast(Index(linearize(tuple(offset), window.kernel)), winner.dtype)
+        won = apply("eq", winner, own_tap)
+        if window.tiles and not conditions:  # in place everywhere: cheaper to read it all
+            value = read([*lead, *index])
+            return select(won, value, const(0, value.dtype))
+        guard = conjunction([*conditions, won])
     body = read([*lead, *index], guard=guard)
-    return body if tiles else Reduce("add", tuple(d.axes), body, d.out.dtype)
+    return body if window.tiles else Reduce("add", tuple(d.axes), body, d.out.dtype)
 
 
 def _vjp_window_spread(g: Value, out: Value, ct: Value, shape: Any, **attrs: Any) -> tuple[Value]:
@@ -298,8 +312,6 @@ def _lowest(dtype: DType) -> float:
 
 def _stacked(x: Any, window: Window) -> Any:
     """The taps of every window along a new last axis, padding below everything."""
-    from ..dtypes import as_dtype
-
     outputs: Any = window.outputs(x.shape[x.ndim - window.rank:])
     padded = window.pad(x, _lowest(as_dtype(x.dtype)))
     return np.stack([padded[(..., *places)] for _, places in window.taps(outputs)], axis=-1)
@@ -311,14 +323,14 @@ def _first_taps(window: Window, output: Sequence[Any]) -> list[Any]:
     return [dim_max(0, ceildiv(low - o * s, d)) for o, s, d, low in axes]
 
 
-def _window_argmax(x: Any, **attrs: Any) -> Any:
+def _window_argmax(x: Any, dtype: DType, **attrs: Any) -> Any:
     window = Window.of(attrs)
     best = np.argmax(_stacked(x, window), axis=-1)
     outputs = best.shape[best.ndim - window.rank:]
     first = np.zeros(outputs, np.int64)
     for o in np.ndindex(*outputs):
         first[o] = linearize(tuple(_first_taps(window, o)), window.kernel)
-    return np.maximum(best, first)
+    return np.maximum(best, first).astype(dtype.numpy)
 
 
 def _key(d: Definition, read: Read, window: Window) -> Expr:
@@ -337,17 +349,28 @@ def _define_window_max(d: Definition, read: Read) -> Expr:
 def _define_window_argmax(d: Definition, read: Read) -> Expr:
     window = Window.of(d.attrs)
     body = _key(d, read, window)
-    best = Reduce("argmax", tuple(d.axes), body, int64)
+    best: Expr = Reduce("argmax", tuple(d.axes), body, int64)
     if not any(window.low):
-        return best
+        return cast(best, d.out.dtype)
     # Padding that comes first wins only where all is as low as padding: then take the first other tap.
     first = _first_taps(window, d.index[len(d.index) - window.rank:])
-    return apply("max", best, Index(linearize(tuple(first), window.kernel)))
+    best = apply("max", best, Index(linearize(tuple(first), window.kernel)))
+    return cast(best, d.out.dtype)
 
 
 def _vjp_window_max(ct: Value, out: Value, x: Value, **attrs: Any) -> tuple[Value]:
     shape = _spatial(x.tensor.shape, Window.of(attrs))
     return (window_put(ct, window_argmax(x, **attrs), shape=shape, **attrs),)
+
+
+def _infer_argmax(t: Typing) -> Type:
+    if t["dtype"] not in POSITIONS:
+        t.fail(DTypeError, f"positions are int32 or int64, not {t['dtype']!r}")
+    return _infer_pool(t).with_dtype(t["dtype"])
+
+
+def _samples_argmax() -> list[Sample]:
+    return [Sample((x,), {**attrs, "dtype": dtype}) for x, attrs in _samples() for dtype in POSITIONS]
 
 
 window_max = register(Op(
@@ -356,8 +379,8 @@ window_max = register(Op(
     doc="Largest of each window; NaN wins.",
 ))
 window_argmax = register(Op(
-    "window_argmax", "reduce", lambda t: _infer_pool(t).with_dtype(int64), _window_argmax,
-    _define_window_argmax, vjp=ZERO_GRADIENT, attrs=_ATTRS, arity=1, samples=_samples_pool,
+    "window_argmax", "reduce", _infer_argmax, _window_argmax, _define_window_argmax, vjp=ZERO_GRADIENT,
+    attrs={**_ATTRS, "dtype": int64}, arity=1, samples=_samples_argmax,
     doc="Row-major position, in each window, of the first largest element; NaN wins, padding never does.",
 ))
 
@@ -368,9 +391,9 @@ def _vjp_window_put(g: Value, out: Value, ct: Value, winner: Value, shape: Any, 
 
 def _samples_put() -> list[Sample]:
     return [
-        Sample((_window_sum(x, **attrs), _window_argmax(x, **attrs)),
+        Sample((_window_sum(x, **attrs), _window_argmax(x, dtype, **attrs)),
                {"shape": _spatial(x.shape, Window.of(attrs)), **attrs})
-        for x, attrs in _samples()
+        for x, attrs in _samples() for dtype in POSITIONS
     ]
 
 
@@ -400,7 +423,7 @@ def _define_get(d: Definition, read: Read, read_winner: Read) -> Expr:
     window = Window.of(d.attrs)
     lead, shape = _lead(d, window), _spatial(d.types[0].shape, window)
     first = window.position(d.index[len(lead):], (0,) * window.rank)
-    rest: Expr = read_winner(d.index)
+    rest: Expr = cast(read_winner(d.index), int64)
     size: Expr = Index(product(window.kernel))
     conditions: list[Expr] = [apply("le", const(0, int64), rest), apply("lt", rest, size)]
     index: list[Dim | Expr] = []
@@ -423,6 +446,6 @@ def _vjp_window_get(ct: Value, out: Value, x: Value, winner: Value, **attrs: Any
 window_get: Op = register(Op(
     "window_get", "map", _infer_get, _window_get, _define_get, vjp=_vjp_window_get, attrs=_ATTRS, arity=2,
     random_access=(0,), cost=6,
-    samples=lambda: [Sample((x, _window_argmax(x, **attrs)), attrs) for x, attrs in _samples()],
+    samples=lambda: [Sample((x, _window_argmax(x, int64, **attrs)), attrs) for x, attrs in _samples()],
     doc="The element at a given position of each window; 0 for padding and for positions outside.",
 ))
