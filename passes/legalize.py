@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..ir.dims import Dim, product
+from ..ir.dims import Dim, at_most, product
 from ..ir.dtypes import int32, int64
 from ..ir.graph import Graph, Value, source_location
 from ..ir.op import OPS
@@ -119,7 +119,7 @@ def _narrow_winner(value: Value) -> Value | None:
     ct, winner = value.operands
     if winner.op.name != "window_argmax" or winner.attrs["dtype"] != int64:
         return None
-    if product(winner.attrs["kernel"]) >= 2**31:
+    if not at_most(product(winner.attrs["kernel"]), 2**31 - 1):
         return None
     narrow = OPS["window_argmax"](*winner.operands, **{**winner.attrs, "dtype": int32})
     return OPS["window_put"](ct, narrow, **value.attrs)
