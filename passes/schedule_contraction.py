@@ -47,6 +47,9 @@ PACK_ROWS = 40
 TRANSPOSE_ROWS = 24
 """The same where B runs along k, and lanes over k are the alternative."""
 
+NEAR: set[Dim | None] = {1, 2, 3, 4}
+"""Distances between elements that are still read as whole vectors."""
+
 SHORT_EPILOGUE = 2
 """Scalar operations up to which the epilogue acts on registers, unrolled; a longer one loops over memory."""
 
@@ -84,9 +87,9 @@ def _windowed(c: Contraction) -> bool:
 
 
 def _lane_axis(c: Contraction, lanes: int) -> str | None:
-    """A summation variable along which A and B both run through memory."""
+    """A summation variable along which A and B both run through memory; B perhaps in strides, as of a window."""
     for var, extent in c.axes:
-        if strides(c.a, var) == {1} and strides(c.b, var) == {1} and at_least(extent, lanes):
+        if strides(c.a, var) == {1} and strides(c.b, var) <= NEAR and at_least(extent, lanes):
             return var
     return None
 
