@@ -103,7 +103,8 @@ def test_symbolic_dimensions(name):
             assert concrete_shape(value, n) == tuple(expected), case
             (result,), _ = interpret(graph(inputs, [value]), case.operands)
             assert_close(result, case.expected(), case)
-    assert tried or all(max(c.operands[0].shape, default=0) < 2 for c in cases(OPS[name]) if c.operands)
+    fixed = name == "random_bits"  # its key has one shape; a symbolic result is tested in test_random.py
+    assert tried or fixed or all(max(c.operands[0].shape, default=0) < 2 for c in cases(OPS[name]) if c.operands)
 
 
 @pytest.mark.parametrize("name", SECOND_ORDER)

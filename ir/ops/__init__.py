@@ -10,6 +10,7 @@ from . import (
     leaf,
     linalg,
     movement,
+    random,
     reduction,
     structure,
     window,
@@ -17,5 +18,5 @@ from . import (
 
 __all__ = [
     "OPS", "control", "conv", "cumulative", "elementwise", "indexing", "leaf", "linalg", "movement",
-    "reduction", "structure", "window",
+    "random", "reduction", "structure", "window",
 ]

@@ -1,0 +1,149 @@
+"""Random bits as a pure function of a key and a position: the counter-based generator Philox 4x32-10.
+
+J. K. Salmon, M. A. Moraes, R. O. Dror, D. E. Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
+Each element has a place of its own in the stream, so numbers depend neither on threads nor on the target.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ...errors import DTypeError, ShapeError
+from ..dims import Dim, floordiv, mod, product
+from ..dtypes import DType, as_dtype, uint32, uint64
+from ..loops import Expr, Index
+from ..op import REQUIRED, ZERO_GRADIENT, Definition, Op, Read, Sample, Typing, register
+from ..scalars import apply, cast, const, select
+from ..types import TensorType, Type
+
+__all__ = ["LANES", "philox", "random_bits"]
+
+ROUNDS = 10
+MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+WEYL = (0x9E3779B9, 0xBB67AE85)
+
+LANES = 16
+"""Neighbouring elements come from this many neighbouring blocks, so that blocks are computed in vector lanes."""
+
+MOST = 2**36
+"""Elements of one draw: more would need blocks beyond the 32 bits of their counter."""
+
+
+def philox(counter: Any, key: Any) -> np.ndarray[Any, Any]:
+    """Blocks of four random words.
+
+    Parameters
+    ----------
+    counter : uint32 of shape (4, ...), the position in the stream.
+    key : uint32 of shape (2, ...), the stream.
+
+    Returns
+    -------
+    uint32 of the counter's shape.
+    """
+    c = [np.asarray(w, np.uint64) for w in counter]
+    k = [np.asarray(w, np.uint64) for w in key]
+    low = np.uint64(0xFFFFFFFF)
+    for _ in range(ROUNDS):
+        first, second = c[0] * np.uint64(MULTIPLIERS[0]), c[2] * np.uint64(MULTIPLIERS[1])
+        shift = np.uint64(32)
+        c = [(second >> shift) ^ c[1] ^ k[0], second & low, (first >> shift) ^ c[3] ^ k[1], first & low]
+        k = [(w + np.uint64(step)) & low for w, step in zip(k, WEYL)]
+    return np.stack(np.broadcast_arrays(*c)).astype(np.uint32)
+
+
+def _words(dtype: DType) -> int:
+    """How many of a block's four words one element takes."""
+    return dtype.itemsize // 4
+
+
+def _infer_random_bits(t: Typing) -> Type:
+    (key,), dtype = t.types, t["dtype"]
+    if dtype not in (uint32, uint64):
+        t.fail(DTypeError, f"gives uint32 or uint64, not {dtype!r}")
+    if key.dtype != uint32 or key.shape != (4,):
+        t.fail(ShapeError, f"the key must be {TensorType(uint32, (4,))}, got {key}")
+    t.require_sizes(t["shape"])
+    t.require_at_most(product(t["shape"]), MOST, f"more than 2**36 elements of {dtype!r}")
+    return TensorType(dtype, tuple(t["shape"]))
+
+
+def _place(position: Any, dtype: DType) -> tuple[Any, Any]:
+    """The block of an element, and the first of its words there."""
+    words = _words(dtype)
+    chunk = LANES * 4 // words
+    return position // chunk * LANES + position % LANES, position % chunk // LANES * words
+
+
+def _random_bits(key: Any, shape: tuple[int, ...], dtype: DType, stream: int) -> Any:
+    block, word = _place(np.arange(int(np.prod(shape, dtype=int))), dtype)
+    words = philox((block, stream, key[2], key[3]), key[:2]).astype(dtype.numpy)
+    columns = np.arange(block.size)
+    bits = words[word, columns]
+    if dtype == uint64:
+        bits = bits | words[word + 1, columns] << np.uint64(32)
+    return bits.reshape(shape)
+
+
+def _define_random_bits(d: Definition, read: Read) -> Expr:
+    position: Dim = 0
+    for i, n in zip(d.index, d.out.shape):
+        position = position * n + i
+    words = _words(d.out.dtype)
+    chunk = LANES * 4 // words
+    block = floordiv(position, chunk) * LANES + mod(position, LANES)
+    key = [cast(read([k]), uint64) for k in range(4)]
+    counter = [_low(Index(block)), const(d["stream"], uint64), key[2], key[3]]
+    found = _philox(counter, key[:2])
+    group = floordiv(mod(position, chunk), LANES)
+    if words == 2:
+        parts = [apply("bitor", found[k], apply("shl", found[k + 1], const(32, uint64))) for k in (0, 2)]
+        return _pick(group, parts)
+    return cast(_pick(group, found), uint32)
+
+
+def _pick(which: Dim, values: list[Expr]) -> Expr:
+    """``values[which]``."""
+    result = values[-1]
+    for k in reversed(range(len(values) - 1)):
+        result = select(apply("eq", Index(which), Index(k)), values[k], result)
+    return result
+
+
+def _low(x: Expr) -> Expr:
+    return apply("bitand", cast(x, uint64), const(0xFFFFFFFF, uint64))
+
+
+def _high(x: Expr) -> Expr:
+    return apply("shr", x, const(32, uint64))
+
+
+def _philox(c: list[Expr], k: list[Expr]) -> list[Expr]:
+    """`philox`, as a scalar expression: words in the lower halves of 64 bits, as products need them."""
+    for _ in range(ROUNDS):
+        first, second = (apply("mul", w, const(m, uint64)) for w, m in zip((c[0], c[2]), MULTIPLIERS))
+        c = [
+            apply("bitxor", apply("bitxor", _high(second), c[1]), k[0]), _low(second),
+            apply("bitxor", apply("bitxor", _high(first), c[3]), k[1]), _low(first),
+        ]  # fmt: skip
+        k = [_low(apply("add", w, const(step, uint64))) for w, step in zip(k, WEYL)]
+    return c
+
+
+def _samples() -> list[Sample]:
+    key = np.array([1, 2, 3, 0xFFFFFFFF], np.uint32)
+    return [
+        Sample((key,), {"shape": shape, "dtype": as_dtype(dtype), "stream": stream})
+        for shape, stream in (((), 0), ((3, 50), 7), ((0, 3), 0), ((131,), 2**32 - 1))
+        for dtype in ("uint32", "uint64")
+    ]
+
+
+random_bits: Op = register(Op(
+    "random_bits", "map", _infer_random_bits, _random_bits, _define_random_bits, arity=1, vjp=ZERO_GRADIENT,
+    attrs={"shape": REQUIRED, "dtype": uint32, "stream": 0}, random_access=(0,), cost=40, samples=_samples,
+    doc="Random integers of all bits: Philox 4x32-10 of the key's first two words as key; the element's block, "
+    "`stream`, and the key's last two words as counter.",
+))
