@@ -6,6 +6,7 @@ Each element has a place of its own in the stream, so numbers depend neither on 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -104,7 +105,7 @@ def _define_random_bits(d: Definition, read: Read) -> Expr:
     return cast(_pick(group, found), uint32)
 
 
-def _pick(which: Dim, values: list[Expr]) -> Expr:
+def _pick(which: Dim, values: Sequence[Expr]) -> Expr:
     """``values[which]``."""
     result = values[-1]
     for k in reversed(range(len(values) - 1)):
