@@ -15,6 +15,7 @@ from .dce import dce
 from .expand_math import expand_math
 from .fold import fold
 from .fuse import fuse, isolate
+from .hoist import hoist
 from .inline import inline_calls
 from .legalize import legalize
 from .lower_to_program import lower_to_program
@@ -22,10 +23,12 @@ from .manager import Pass, Pipeline
 from .merge_loops import merge_loops
 from .names_apart import with_names_apart
 from .plan_memory import plan_memory
+from .prune_loops import prune_loops
 from .regions import with_regions
 from .schedule_cpu import schedule_cpu
 from .schedule_cuda import schedule_cuda
 from .simplify import simplify
+from .sink import sink
 from .stabilize import stabilize
 
 __all__ = ["GRAPH", "PLAIN", "cpu_kernel_pipeline", "cuda_kernel_pipeline", "program_pipeline"]
@@ -42,6 +45,9 @@ GRAPH = Pipeline([
     _deep("fold", fold, requires=("canonical",), why="constants first: they decide which rules apply"),
     _deep("stabilize", stabilize, requires=("canonical",), why="exact forms, before algebra hides the naive ones"),
     Pass("merge-loops", merge_loops, requires=("canonical",), why="before rules can make equal steps differ"),
+    _deep("prune-loops", prune_loops, requires=("canonical",), why="what no result needs is not worth moving"),
+    _deep("hoist", hoist, requires=("canonical",), why="before loops, where simplify sees it: what needs no carry"),
+    _deep("sink", sink, requires=("canonical",), why="after loops: sums over steps, when their terms are known"),
     _deep("simplify", simplify, requires=("canonical",), establishes=("simple",), why="less to compute"),
     _deep("legalize", legalize, requires=("simple",), establishes=("legal",), why="the forms that schedules know"),
     _deep("recanonicalize", canonicalize, requires=("legal",), why="what legalization moved may cancel"),

@@ -1,0 +1,88 @@
+"""Hoist: take out of a loop, before it, what does not depend on its carries.
+
+What depends on captures only is computed once. What depends on elements of sequences as well is computed for all
+steps at once where it is a contraction: ``x_t @ W`` of all t is one product, which runs faster than many small
+ones. Maps alone stay, being cheaper where they are used than written and read again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..ir.graph import Graph, Value, users
+from ..ir.op import OPS
+from .batching import Batching
+from .loop_parts import Scan, depends_on, map_scans
+
+__all__ = ["hoist"]
+
+_FREE = {"broadcast", "transpose", "reshape", "slice", "reverse", "full", "iota", "constant", "input", "stop_gradient"}
+"""Ops that cost next to nothing where their result is read."""
+
+
+def hoist(graph: Graph) -> Graph:
+    """The graph with invariants and per-step products before its loops (those in regions not)."""
+    return map_scans(graph, _hoisted)
+
+
+def _hoisted(scan: Scan, used: set[int]) -> Sequence[Value] | None:
+    body = scan.body
+    varying = depends_on(body, (*scan.carries, *scan.elements))
+    carried = depends_on(body, scan.carries)
+    outside: dict[Value, tuple[Value, bool]] = {
+        **{inside: (outer, True) for outer, inside in zip(scan.over, scan.elements)},
+        **{inside: (outer, False) for outer, inside in zip(scan.captures, scan.captured)},
+    }
+    batched = Batching(scan.value.attrs["length"], outside)
+    changes: dict[Value, Value] = {}
+    for v in _invariants(body, varying):
+        found = batched(v)
+        if found is not None:
+            changes[v] = scan.capture(found[0])
+    for v in _products(body, varying - carried, carried):
+        stack = batched.stacked(v)
+        if stack is not None:
+            changes[v] = scan.element(stack)
+    if not changes:
+        return None
+    scan.replace(changes)
+    after = scan.build()
+    return [OPS["item"](after, index=k) for k in range(len(scan.new) + len(scan.rows))]
+
+
+def _invariants(body: Graph, varying: set[Value]) -> list[Value]:
+    """The last values that do not depend on the step, but for what is free to compute again."""
+    readers = users(body)
+    frontier = [
+        v for v in body
+        if v not in varying and (v in body.outputs or any(u in varying for u in readers[v]))
+    ]  # fmt: skip
+    found: dict[Value, None] = {}
+    while frontier:
+        v = frontier.pop()
+        if v.op.name in _FREE:
+            frontier.extend(v.operands)
+        else:
+            found[v] = None
+    return list(found)
+
+
+def _products(body: Graph, stepwise: set[Value], carried: set[Value]) -> list[Value]:
+    """Contractions that depend on the step but on no carry, with the maps that only they feed."""
+    readers = users(body)
+    feeds: set[Value] = set()  # what is needed for a contraction that is taken out
+    found: list[Value] = []
+    for v in reversed(list(body)):
+        if v.op.kind == "contract" and v in stepwise and v not in feeds:
+            last = v
+            while last not in body.outputs and len(readers[last]) == 1 and _follows(readers[last][0], last, stepwise):
+                last = readers[last][0]
+            found.append(last)
+            feeds.add(v)
+        if v in feeds:
+            feeds.update(v.operands)
+    return found
+
+
+def _follows(u: Value, v: Value, stepwise: set[Value]) -> bool:
+    return u in stepwise and u.op.elementwise and u.tensor.nbytes == v.tensor.nbytes
