@@ -13,6 +13,7 @@ from ..ir.graph import Graph, Value, source_location, users
 from ..ir.op import OPS
 from .batching import Batching
 from .loop_parts import Scan, depends_on, map_scans
+from .predicates import splat, value_of
 
 __all__ = ["sink"]
 
@@ -61,7 +62,8 @@ def _sunk(scan: Scan, used: set[int]) -> Sequence[Value | None] | None:
         found[k] = OPS["item"](after, index=position)
     for s, start in zip(gone, initial):
         with source_location(s.total.locs):
-            found[s.k] = start + _total(s, [plan.get(after, o) for o in operands[s]])
+            total = _total(s, [plan.get(after, o) for o in operands[s]])
+            found[s.k] = total if splat(start) and value_of(start) == 0 else start + total
     return found
 
 
