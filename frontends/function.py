@@ -328,7 +328,7 @@ def _pairs(what: str, given: Pairs) -> Iterator[tuple[Any, Any]]:
 
 
 def _updates(updates: Pairs) -> list[tuple[Value, Value]]:
-    result: list[tuple[Value, Value]] = []
+    result: dict[Value, Value] = {}
     for target, new in _pairs("updates", updates):
         if not isinstance(target, Variable):
             shown = repr(target) if isinstance(target, Tensor) else f"a {type(target).__name__}"
@@ -336,7 +336,7 @@ def _updates(updates: Pairs) -> list[tuple[Value, Value]]:
                 "function", UpdateError, f"only a Variable can be updated, got {shown}", [target],
                 "keep what changes in gw.Variable(initial_value)",
             )
-        if any(state is target._value for state, _ in result):
+        if target._value in result:
             fail("function", UpdateError, f"variable {target.name!r} has two updates", [target])
         value = to_value(new, target.dtype)
         if not same_type(value.tensor, target._value.tensor):
@@ -345,8 +345,8 @@ def _updates(updates: Pairs) -> list[tuple[Value, Value]]:
                 f"variable {target.name!r} is {target._value.type}, its update is {value.type}", [target, value],
                 "the new value must have the variable's dtype and shape",
             )
-        result.append((target._value, value))
-    return result
+        result[target._value] = value
+    return list(result.items())
 
 
 def _givens(givens: Pairs) -> dict[Value, Value]:
@@ -396,14 +396,14 @@ def _renamed(value: Value, name: str) -> tuple[Value, Value]:
 
 def _unique(names: Iterable[str]) -> list[str]:
     """The names, those that stood before with a number added."""
-    result: list[str] = []
+    result: dict[str, None] = {}
     for name in names:
         number, candidate = 0, name
         while candidate in result:
             number += 1
             candidate = f"{name}_{number}"
-        result.append(candidate)
-    return result
+        result[candidate] = None
+    return list(result)
 
 
 def _check_inputs(arguments: list[tuple[str, Value]], order: Sequence[Value]) -> None:

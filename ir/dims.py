@@ -20,6 +20,7 @@ from ..errors import DimensionError
 __all__ = [
     "Atom",
     "Dim",
+    "Monomial",
     "Op",
     "Poly",
     "align",
@@ -31,6 +32,7 @@ __all__ = [
     "equal",
     "evaluate",
     "floordiv",
+    "from_terms",
     "join",
     "mod",
     "product",
@@ -38,6 +40,7 @@ __all__ = [
     "substitute",
     "symbol",
     "symbols",
+    "terms_of",
 ]
 
 INT64_MAX = 2**63 - 1
@@ -102,12 +105,12 @@ class Poly:
         if not isinstance(other, (int, Poly)):
             return NotImplemented  # a tensor, which takes the dim as a number
         total = dict(self.terms)
-        for monomial, c in _terms(other):
+        for monomial, c in terms_of(other):
             total[monomial] = total.get(monomial, 0) + c
-        return _make(total)
+        return from_terms(total)
 
     def __neg__(self) -> Dim:
-        return _make({m: -c for m, c in self.terms})
+        return from_terms({m: -c for m, c in self.terms})
 
     def __sub__(self, other: Dim) -> Dim:
         return self + -other
@@ -120,10 +123,10 @@ class Poly:
             return NotImplemented  # a tensor, which takes the dim as a number
         total: dict[Monomial, int] = {}
         for m1, c1 in self.terms:
-            for m2, c2 in _terms(other):
+            for m2, c2 in terms_of(other):
                 m = _multiply(m1, m2)
                 total[m] = total.get(m, 0) + c1 * c2
-        return _make(total)
+        return from_terms(total)
 
     __radd__ = __add__
     __rmul__ = __mul__
@@ -156,7 +159,8 @@ class Poly:
 Dim = Union[int, Poly]
 
 
-def _terms(dim: Dim) -> Iterable[tuple[Monomial, int]]:
+def terms_of(dim: Dim) -> Iterable[tuple[Monomial, int]]:
+    """The monomials of a dim with their coefficients."""
     return dim.terms if isinstance(dim, Poly) else (((), dim),)
 
 
@@ -165,7 +169,8 @@ def _order(monomial: Monomial) -> tuple[int, str]:
     return -sum(p for _, p in monomial), " ".join(f"{a}^{p}" for a, p in monomial)
 
 
-def _make(terms: Mapping[Monomial, int]) -> Dim:
+def from_terms(terms: Mapping[Monomial, int]) -> Dim:
+    """The dim of these terms, in normal form."""
     kept = [(m, c) for m, c in terms.items() if c]
     if not kept:
         return 0
@@ -216,13 +221,13 @@ def _divide_term(monomial: Monomial, c: int, by: Monomial, by_c: int) -> tuple[M
 
 def _split(a: Dim, b: Dim) -> tuple[Dim, Dim]:
     """Write ``a = b * quotient + rest`` with every divisible term in the quotient."""
-    terms_b = tuple(_terms(b))
+    terms_b = tuple(terms_of(b))
     if len(terms_b) != 1:
         return (1, 0) if a == b else (0, a)
     (by, by_c), = terms_b
     quotient: dict[Monomial, int] = {}
     rest: dict[Monomial, int] = {}
-    for m, c in _terms(a):
+    for m, c in terms_of(a):
         if not m and not by:  # an integer constant: split it as Python's divmod does
             q, r = divmod(c, by_c)
             quotient[()] = quotient.get((), 0) + q
@@ -231,7 +236,7 @@ def _split(a: Dim, b: Dim) -> tuple[Dim, Dim]:
         divided = _divide_term(m, c, by, by_c)
         target, (key, value) = (rest, (m, c)) if divided is None else (quotient, divided)
         target[key] = target.get(key, 0) + value
-    return _make(quotient), _make(rest)
+    return from_terms(quotient), from_terms(rest)
 
 
 def floordiv(a: Dim, b: Dim) -> Dim:
@@ -277,7 +282,7 @@ def ceildiv(a: Dim, b: int) -> Dim:
 
 def align(size: Dim, to: int) -> Dim:
     """The smallest multiple of `to` that is at least `size`."""
-    if all(c % to == 0 for _, c in _terms(size)):
+    if all(c % to == 0 for _, c in terms_of(size)):
         return size
     return ceildiv(size, to) * to
 
@@ -329,7 +334,7 @@ def _lower_bound(monomial: Monomial, c: int) -> list[tuple[Monomial, Fraction]]:
             above, below = atom.args
             assert isinstance(below, int)
             numerator = above if c < 0 else above - (below - 1)
-            return [(m, Fraction(c * x, below)) for m, x in _terms(numerator)]
+            return [(m, Fraction(c * x, below)) for m, x in terms_of(numerator)]
     return [(monomial, Fraction(c))]
 
 
@@ -343,9 +348,9 @@ def join(*dims: Dim) -> Dim:
     )]  # fmt: skip
     terms: dict[Monomial, int] = {}
     for d in kept:
-        for m, c in _terms(d):
+        for m, c in terms_of(d):
             terms[m] = max(terms.get(m, 0), c)
-    return _make(terms)
+    return from_terms(terms)
 
 
 def _non_negative(atom: Op) -> bool:
@@ -432,10 +437,10 @@ def coefficient(dim: Dim, name: str) -> Dim | None:
     for monomial, c in dim.terms:
         powers = dict(monomial)
         power = powers.pop(name, 0)
-        if power > 1 or any(isinstance(a, Op) and name in symbols(_make({((a, 1),): 1})) for a in powers):
+        if power > 1 or any(isinstance(a, Op) and name in symbols(from_terms({((a, 1),): 1})) for a in powers):
             return None
         if power:
-            factor = factor + _make({tuple(powers.items()): c})
+            factor = factor + from_terms({tuple(powers.items()): c})
     return factor
 
 
@@ -465,7 +470,7 @@ def _simplify_op(atom: Op, extents: Mapping[str, Dim]) -> Dim:
 
 def _below(dim: Dim, bound: Dim, extents: Mapping[str, Dim]) -> bool:
     """Whether ``0 <= dim < bound`` is certain."""
-    if not all(c >= 0 and all(isinstance(a, str) for a, _ in m) for m, c in _terms(dim)):
+    if not all(c >= 0 and all(isinstance(a, str) for a, _ in m) for m, c in terms_of(dim)):
         return False
     largest = substitute(dim, {name: extent - 1 for name, extent in extents.items()})
     return at_most(largest + 1, bound)
@@ -505,7 +510,7 @@ def _vanishes(difference: Poly) -> bool:
                 (names[x] if isinstance(x, str) else functions[x.kind](*map(convert, x.args))) ** p
                 for x, p in m
             ))
-            for m, c in _terms(dim)
+            for m, c in terms_of(dim)
         ))
 
     return bool(sympy.simplify(convert(difference)) == 0)

@@ -248,6 +248,11 @@ class Timeline:
         self.touched.append(((steps,) if steps else (), None))
         self.loops.append((first, len(self.touched) - 1))
 
+    @property
+    def names(self) -> set[str]:
+        """All buffers that are touched."""
+        return {name for names, _ in self.touched for name in names}
+
     def lives(self, root: Callable[[str], str]) -> dict[str, tuple[int, int]]:
         """The first and the last moment at which each root of buffers is in use.
 
@@ -265,10 +270,10 @@ class Timeline:
         return lives
 
 
-def timeline(program: Program) -> Timeline:
-    """When the steps of a program run."""
+def timeline(steps: Iterable[Step]) -> Timeline:
+    """When steps run."""
     moments = Timeline()
-    moments.add(program.steps)
+    moments.add(steps)
     return moments
 
 

@@ -276,7 +276,7 @@ class _Extent:
 
 def _check_arena(program: Program, dims: Mapping[str, int]) -> None:
     total = evaluate(program.arena, dims)
-    moments = timeline(program)
+    moments = timeline(program.steps)
     extents = _extents(program, moments, dims)
     for extent in extents:
         if extent.start % ALIGNMENT or extent.start < 0 or extent.end > total:

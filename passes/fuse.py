@@ -140,9 +140,10 @@ class _Partition:
     def _axes(self, v: Value, g: Group) -> Axes | None:
         """How the axes of a value run over the group's loops, if all its users there agree."""
         found: Axes | None = None
-        for u in self.users[v]:
-            if u not in g.members:
-                continue
+        users = self.users[v]
+        # the shorter list: a shared value has as many users as the graph is large
+        few = [m for m in g.members if v in m.operands] if len(users) > len(g.members) else users
+        for u in (u for u in few if u in g.members):
             for k, operand in enumerate(u.operands):
                 if operand is v:
                     axes = _operand_axes(u, k, g.axes[u])

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ..ir.dims import equal
-from ..ir.graph import Graph, Loc, Value, topological
+from ..ir.graph import Graph, Value, topological
 from ..ir.op import OPS
 from ..ir.program import Call, Step, nbytes
 from ..ir.types import TensorType, TupleType
@@ -102,9 +102,7 @@ class Block:
 
     def call(self, region: Graph, operands: tuple[Value, ...], results: tuple[str, ...]) -> Planned:
         """Plan a kernel's call."""
-        made = [m for m in region if m.loc is not None]  # leaves may stand for an equal one at another line
-        lines = [m.loc for m in made if m.operands and m.loc] or [m.loc for m in made if m.loc]
-        locs = tuple(dict.fromkeys(Loc(line.file, line.line, line.role) for line in lines))
+        locs = self.module.source_lines(region)
         names = [self.buffers[o] for o in operands] + list(results)
 
         def make() -> Call:
@@ -207,7 +205,8 @@ class Block:
 
     def _saved(self, state: Value, new: Value, updated: set[str]) -> Value:
         """A new value that is another updated state's memory (``a, b = b, a``): a copy of it, made in time."""
-        if self.base(self.buffers[new]) not in updated - {self.buffers[state]}:
+        base = self.base(self.buffers[new])
+        if base not in updated or base == self.buffers[state]:
             return new
         saved = OPS["stop_gradient"](new)
         self.buffers[saved] = self.module.temp(new.tensor)

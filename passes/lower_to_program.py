@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..ir.dims import Dim
-from ..ir.graph import Graph
+from ..ir.graph import Graph, Loc
 from ..ir.loops import Buffer, Kernel
 from ..ir.op import OPS
 from ..ir.program import Call, Loop, Program, Slot, Step, While, parts
@@ -52,6 +52,7 @@ class Module:
         self.rename: dict[str, str] = {}  # temp -> the buffer whose memory it takes
         self.constants: dict[str, np.ndarray[Any, Any]] = {}
         self.kernels: dict[tuple[int, ...], Kernel] = {}
+        self.lines: dict[int, tuple[Loc, ...]] = {}
         self.names = {graph.name}  # the program and its kernels are functions of one module
         self._regions: list[Graph] = []
         self._indices = itertools.count()
@@ -100,6 +101,14 @@ class Module:
             kernel = self.kernels[key] = self.lower_kernel(region, name)
             self._regions.append(region)
         return kernel
+
+    def source_lines(self, region: Graph) -> tuple[Loc, ...]:
+        """The lines that a region computes."""
+        if id(region) not in self.lines:  # whose call keeps the region alive
+            made = [m for m in region if m.loc is not None]  # leaves may stand for an equal one at another line
+            lines = [m.loc for m in made if m.operands and m.loc] or [m.loc for m in made if m.loc]
+            self.lines[id(region)] = tuple(dict.fromkeys(Loc(line.file, line.line, line.role) for line in lines))
+        return self.lines[id(region)]
 
     # --- the program ---
 

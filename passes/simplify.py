@@ -174,13 +174,17 @@ def _padded_parts(value: Value) -> list[Value]:
     pending = [value]
     while pending:
         v = pending.pop()
-        if v.op.name == "add":
-            pending.extend(reversed(v.operands))
-        elif v.op.name == "pad" and v.attrs["value"] == 0 and not any(v.attrs["interior"]):
+        if v.op.name != "add":
             parts.append(v)
+        elif all(o.op.name == "add" or _pads_with_zeros(o) for o in v.operands):  # so a long chain is soon left
+            pending.extend(reversed(v.operands))
         else:
             return []
     return parts
+
+
+def _pads_with_zeros(v: Value) -> bool:
+    return v.op.name == "pad" and v.attrs["value"] == 0 and not any(v.attrs["interior"])
 
 
 def _joined(a: Value, b: Value) -> Value | None:

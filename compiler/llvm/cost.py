@@ -14,7 +14,6 @@ from ...ir.loops import (
     Scalar,
     Stmt,
     Store,
-    children,
     statements,
     walk,
 )
@@ -30,12 +29,10 @@ PARALLEL_GRAIN = 60_000 * INSTRUCTION
 _EXPENSIVE = {"div": 5, "sqrt": 5, "floordiv": 20, "mod": 20}
 
 
-def _expr_cost(e: Expr, seen: set[int]) -> int:
-    if id(e) in seen:
-        return 0
-    seen.add(id(e))
-    own = _EXPENSIVE.get(e.op, 1) if isinstance(e, Scalar) else 1 if isinstance(e, Load) else 0
-    return own + sum(_expr_cost(c, seen) for c in children(e))
+def _expr_cost(e: Expr) -> int:
+    """Each distinct subexpression once."""
+    scalars = sum(_EXPENSIVE.get(x.op, 1) for x in walk(e) if isinstance(x, Scalar))
+    return scalars + sum(isinstance(x, Load) for x in walk(e))
 
 
 def work(s: Stmt) -> Dim:
@@ -48,7 +45,7 @@ def work(s: Stmt) -> Dim:
     if isinstance(s, If):
         return _total(s.then) + _total(s.otherwise)
     if isinstance(s, (Let, Store)):
-        return 1 + _expr_cost(s.value, set())
+        return 1 + _expr_cost(s.value)
     if isinstance(s, Foreign):
         return _elements(s)
     return 0

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from ...ir.dims import Dim
 from ...ir.dtypes import DType, bool_, int8, int64
-from ...ir.program import Branch, Call, Loop, Program, Step, While
+from ...ir.program import Branch, Call, Loop, Program, Step, While, timeline
 from ..target import CpuTarget
 from .clock import read_clock
 from .codegen import attributes
@@ -19,6 +19,9 @@ from .instructions import Val
 from .pool import pool_ir
 
 __all__ = ["emit_program"]
+
+PART = 64
+"""Steps in one function."""
 
 
 def emit_program(program: Program, target: CpuTarget, clock: str | None = None) -> str:
@@ -43,38 +46,51 @@ def _constant(name: str, array: np.ndarray[Any, Any]) -> str:
 
 
 def _entry(program: Program, module: ModuleText, target: CpuTarget, clock: str | None) -> str:
-    entry = _Entry(program, FunctionText(module), target, clock)
-    return entry.text()
+    """The entry point; a long program calls parts of itself, as LLVM needs more than linear time for a function."""
+    parameters = "ptr %buffers, ptr %dims, ptr %arena, ptr %context"
+    parts = [program.steps[k : k + PART] for k in range(0, len(program.steps), PART)]
+    if len(parts) <= 1 or clock is not None:
+        f = _Entry(program, program.steps, FunctionText(module), target, clock).f
+    else:
+        f = FunctionText(module)
+        for k, part in enumerate(parts):
+            name = f"{program.name}.part{k}"
+            inner = _Entry(program, part, FunctionText(module), target, None).f
+            inner.emit("ret void")
+            module.functions.append(inner.text(f"define internal void @{name}({parameters}) noinline #0"))
+            f.emit(f"call void @{name}({parameters})")
+    f.emit("ret i32 0")
+    return f.text(f"define i32 @{program.name}({parameters}) #0")
 
 
 class _Entry:
-    """The entry point while it is written: the steps of a program around calls of its kernels.
+    """Steps of a program, written around calls of its kernels into a function.
 
     With a `clock`, each call adds the time since the one before it, and 1, to its two numbers there.
     """
 
-    def __init__(self, program: Program, f: FunctionText, target: CpuTarget, clock: str | None) -> None:
+    def __init__(
+        self, program: Program, steps: Sequence[Step], f: FunctionText, target: CpuTarget, clock: str | None
+    ) -> None:
         self.program, self.f, self.target = program, f, target
         for k, name in enumerate(program.symbols):
             slot = f.assign(f"getelementptr inbounds i64, ptr %dims, i64 {k}")
             f.vars[name] = Val(f.assign(f"load i64, ptr {slot}, align 8"), int64)
-        self.roots = self._roots()
+        names = timeline(steps).names.union(() if clock is None else (clock,))
+        self.roots = self._roots({program.place(name)[0] for name in names})
         self.clock = None if clock is None else _Clock(program, self.roots[clock], f, target)
-
-    def text(self) -> str:
-        name = self.program.name
-        self.steps(self.program.steps)
-        self.f.emit("ret i32 0")
-        return self.f.text(f"define i32 @{name}(ptr %buffers, ptr %dims, ptr %arena, ptr %context) #0")
+        self.steps(steps)
 
     # --- places ---
 
-    def _roots(self) -> dict[str, str]:
-        """Pointers to the buffers that are not aliases."""
+    def _roots(self, names: set[str]) -> dict[str, str]:
+        """Pointers to buffers that are not aliases."""
         found = {name: f"@{name}" for name in self.program.constants}
         external = 0
         for slot in self.program.slots:
-            if slot.kind != "temp":
+            if slot.buffer.name not in names:
+                external += slot.kind != "temp"
+            elif slot.kind != "temp":
                 place = self.f.assign(f"getelementptr inbounds ptr, ptr %buffers, i64 {external}")
                 found[slot.buffer.name] = self.f.assign(f"load ptr, ptr {place}, align 8")
                 external += 1

@@ -339,7 +339,7 @@ def _blocks(program: Program) -> Iterator[dict[str, Any]]:
 
 def _lives(program: Program) -> dict[str, tuple[int, int]]:
     """The numbers of the first and the last call during which each buffer's memory is in use."""
-    moments = timeline(program)
+    moments = timeline(program.steps)
     calls = list(itertools.accumulate(call is not None for _, call in moments.touched))
     found = moments.lives(lambda name: program.place(name)[0])
     return {n: (calls[a] - (moments.touched[a][1] is not None), calls[b] - 1) for n, (a, b) in found.items()}
