@@ -9,7 +9,7 @@ import json
 import os
 import struct
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace as with_fields
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -170,7 +170,23 @@ class CpuLowered(Lowered):
         """Machine code."""
         from .link import link
 
-        return link(self._llvm().object_code(), triple=self.target.triple, features=self.target.required_features)
+        objects = [self._llvm().object_code()] if _has_custom_ops(self.graph) else self._objects()
+        return link(*objects, triple=self.target.triple, features=self.target.required_features)
+
+    def _objects(self) -> list[bytes]:
+        """The object of each kernel, and of the rest."""
+        from .llvm.codegen import compile_modules
+        from .reproduce import reproducible
+
+        modules = self.modules()
+        with reproducible("LLVM", self.graph, f"{self.graph.name}-llvm", "graphwright run {}", self.folder):
+            return compile_modules(modules, self.target)
+
+    def modules(self) -> Iterator[str]:
+        """The text of `module` as several, one for each kernel."""
+        from .llvm.program import emit_modules
+
+        return emit_modules(self.program, self.target)
 
     def code_stages(self) -> dict[str, Callable[[], str]]:
         return {"llvm": lambda: str(self._llvm()), "asm": lambda: self._llvm().assembly()}

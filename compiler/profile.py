@@ -53,6 +53,11 @@ class _Clocked(CpuLowered):
 
         return emit_program(with_report(self.program, _CLOCK, self.notes), self.target, clock=_CLOCK)
 
+    def modules(self) -> Iterator[str]:
+        from .llvm.program import emit_modules
+
+        return emit_modules(with_report(self.program, _CLOCK, self.notes), self.target, clock=_CLOCK)
+
 
 class Profiled:
     """A function that gives what the plain one gives, and keeps a `profile` of its calls.

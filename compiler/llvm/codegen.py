@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Iterable
+from ctypes import string_at
 from dataclasses import dataclass
 from functools import lru_cache
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any
 
 import llvmlite.binding as llvm
+from llvmlite.binding import ffi
 
 from ...errors import CompileError
 from ..target import CpuTarget
 
-__all__ = ["LlvmModule", "attributes", "parse"]
+__all__ = ["LlvmModule", "attributes", "compile_modules", "parse"]
 
 llvm.initialize_all_targets()
 llvm.initialize_all_asmprinters()
 
 
+THREADS = 4
+"""Threads that compile modules; more would wait for Python, which writes them."""
+
+
 @lru_cache(maxsize=8)
 def _machine(target: CpuTarget) -> Any:
+    return _new_machine(target)
+
+
+def _new_machine(target: CpuTarget) -> Any:
     return llvm.Target.from_triple(target.triple).create_target_machine(
         cpu=target.cpu, features=target.features, opt=2, reloc="pic", codemodel="small"
     )
@@ -40,37 +54,44 @@ def attributes(target: CpuTarget) -> str:
 
 @dataclass
 class LlvmModule:
-    """A parsed module for one target."""
+    """A parsed module for one target, and LLVM's model of the machine."""
 
     module: Any
     target: CpuTarget
+    machine: Any
 
     def optimize(self, vectorize: bool = False) -> LlvmModule:
         """Run LLVM's scalar optimizations; vectors and unrolling are ours already, unless told to make them."""
-        machine = _machine(self.target)
         tuning = llvm.create_pipeline_tuning_options(speed_level=2 if vectorize else 1)
         tuning.loop_vectorization = vectorize
         tuning.slp_vectorization = vectorize
         tuning.loop_interleaving = vectorize
         tuning.loop_unrolling = vectorize
-        builder = llvm.create_pass_builder(machine, tuning)
+        builder = llvm.create_pass_builder(self.machine, tuning)
         manager = builder.getModulePassManager()
-        manager.run(self.module, builder)
+        _unlocked("LLVMPY_RunNewModulePassManager")(manager, self.module, builder)
         return self
 
     def object_code(self) -> bytes:
         """A relocatable object."""
-        return bytes(_machine(self.target).emit_object(self.module))
+        with ffi.OutputString() as message:
+            buffer = _unlocked("LLVMPY_TargetMachineEmitToMemory")(self.machine, self.module, 1, message)
+            if not buffer:
+                raise CompileError(f"LLVM cannot make code of the generated module: {message}")
+        try:
+            return string_at(ffi.lib.LLVMPY_GetBufferStart(buffer), ffi.lib.LLVMPY_GetBufferSize(buffer))
+        finally:
+            ffi.lib.LLVMPY_DisposeMemoryBuffer(buffer)
 
     def assembly(self) -> str:
         """The machine's assembly."""
-        return str(_machine(self.target).emit_assembly(self.module))
+        return str(self.machine.emit_assembly(self.module))
 
     def __str__(self) -> str:
         return str(self.module)
 
 
-def parse(text: str, target: CpuTarget) -> LlvmModule:
+def parse(text: str, target: CpuTarget, context: Any = None, machine: Any = None) -> LlvmModule:
     """Parse and verify a module's text.
 
     Raises
@@ -79,10 +100,81 @@ def parse(text: str, target: CpuTarget) -> LlvmModule:
         If LLVM refuses it: a fault of the code generator.
     """
     try:
-        module = llvm.parse_assembly(text)
+        machine = machine or _machine(target)
+        module = llvm.parse_assembly(text, context)
         module.triple = target.triple
-        module.data_layout = str(_machine(target).target_data)
+        module.data_layout = str(machine.target_data)
         module.verify()
     except RuntimeError as error:
         raise CompileError(f"LLVM refuses the generated module: {error}") from error
-    return LlvmModule(module, target)
+    return LlvmModule(module, target, machine)
+
+
+# --- many modules --------------------------------------------------------------------------------
+
+
+def compile_modules(texts: Iterable[str], target: CpuTarget) -> list[bytes]:
+    """The object of each module's text, in their order; several threads work while the texts are written.
+
+    Raises
+    ------
+    CompileError
+        If LLVM refuses one.
+    """
+    workshop = _Workshop(target)
+    with workshop:
+        for text in texts:
+            workshop.add(text)
+    return workshop.results()
+
+
+class _Workshop:
+    """Threads that compile modules as they come, each in an LLVM context of its own."""
+
+    def __init__(self, target: CpuTarget) -> None:
+        self.target = target
+        self.queue: SimpleQueue[tuple[int, str] | None] = SimpleQueue()
+        self.done: dict[int, bytes] = {}
+        self.errors: list[BaseException] = []
+        self.count = 0
+        self.threads: list[Thread] = []
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *_: object) -> None:
+        for _thread in self.threads:
+            self.queue.put(None)
+        for thread in self.threads:
+            thread.join()
+
+    def add(self, text: str) -> None:
+        if len(self.threads) < min(THREADS, os.cpu_count() or 1):
+            self.threads.append(Thread(target=self._work, daemon=True))
+            self.threads[-1].start()
+        self.queue.put((self.count, text))
+        self.count += 1
+
+    def results(self) -> list[bytes]:
+        if self.errors:
+            raise self.errors[0]
+        return [self.done[k] for k in range(self.count)]
+
+    def _work(self) -> None:
+        machine = _new_machine(self.target)
+        while (item := self.queue.get()) is not None:
+            try:
+                module = parse(item[1], self.target, llvm.create_context(), machine)
+                self.done[item[0]] = module.optimize().object_code()
+            except BaseException as error:  # raised again where the results are wanted
+                self.errors.append(error)
+
+
+def _unlocked(name: str) -> Callable[..., Any]:
+    """A function of LLVM, without the lock that lets one thread at a time into LLVM.
+
+    LLVM itself asks only that no two threads use the same context.
+    """
+    function = getattr(ffi.lib, name)
+    unlocked: Callable[..., Any] = getattr(function, "_cfn", function)
+    return unlocked

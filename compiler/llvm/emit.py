@@ -36,7 +36,7 @@ from .instructions import Val, emit_scalar, literal, splat, storage_type
 from .strided import STRIDES, repeated, repetition, strided_load
 from .transpose import is_transposition, transpose
 
-__all__ = ["emit_kernel"]
+__all__ = ["emit_kernel", "parameters"]
 
 UNROLL_VECTORS = 8
 """A vector loop of at most so many vectors, of known extent, is emitted without a loop."""
@@ -508,7 +508,7 @@ class _Emitter:
     def parallel_loop(self, s: For) -> None:
         """Outline the body as ``void body(ptr captured, i64 begin, i64 end)`` and hand it to the threads."""
         f = self.f
-        name = f"{self.kernel.name}.body{len(f.module.functions)}"
+        name = f.module.numbered(f"{self.kernel.name}.body")
         captured = self._captured(s)
         inner = _Emitter(self.kernel, f.module, self.scopes)
         inner._unpack(captured)
@@ -598,11 +598,16 @@ def emit_kernel(kernel: Kernel, module: ModuleText) -> None:
         emitter.f.vars[name] = Val(f"%dim.{name}", int64)
     emitter.body(kernel.body)
     emitter.f.emit("ret void")
-    parameters = ["ptr %context", *(f"ptr %p{k}" for k in range(len(buffers)))]
-    parameters += [f"i64 %dim.{name}" for name in kernel.symbols]
     # not inlined: then a kernel has addresses of its own, for profilers and the record of provenance
-    head = f"define internal void @{kernel.name}({', '.join(parameters)}) noinline #0"
+    head = f"define internal void @{kernel.name}({parameters(kernel)}) noinline #0"
     module.functions.append(emitter.f.text(head))
+
+
+def parameters(kernel: Kernel) -> str:
+    """The parameters of a kernel's entry, as LLVM text."""
+    count = len(kernel.inputs) + len(kernel.outputs) + len(workspaces(kernel))
+    pointers = ["ptr %context", *(f"ptr %p{k}" for k in range(count))]
+    return ", ".join([*pointers, *(f"i64 %dim.{name}" for name in kernel.symbols)])
 
 
 def _alias_scopes(kernel: Kernel, module: ModuleText) -> dict[str, str]:

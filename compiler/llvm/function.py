@@ -23,10 +23,16 @@ class ModuleText:
         self.functions: list[str] = []
         self._declarations: dict[str, None] = {}
         self._metadata: list[str] = []
+        self._numbers: dict[str, int] = {}
 
     def declare(self, declaration: str) -> None:
         """Add a declaration, once."""
         self._declarations[declaration] = None
+
+    def numbered(self, name: str) -> str:
+        """The name with the number of times that it was asked for before."""
+        self._numbers[name] = self._numbers.get(name, -1) + 1
+        return f"{name}{self._numbers[name]}"
 
     def metadata(self, content: str, distinct: bool = False) -> str:
         """Add a node; ``@`` in its content stands for the node itself. Returns its name."""

@@ -42,7 +42,7 @@ from __future__ import annotations
 
 import platform
 
-__all__ = ["CONTEXT_BYTES", "CONTEXT_VERSION", "POOL_IR", "WORKER", "pool_ir"]
+__all__ = ["CONTEXT_BYTES", "CONTEXT_VERSION", "PARALLEL", "POOL_IR", "WORKER", "pool_ir"]
 
 CONTEXT_VERSION = 1
 CONTEXT_BYTES = 384
@@ -291,5 +291,8 @@ def pool_ir(machine: str) -> str:
     pause = _X86_PAUSE if name in ("x86_64", "amd64", "i686") else _NO_PAUSE
     return (_ARM_PAUSE if name in ("aarch64", "arm64") else pause) + "\n" + _POOL
 
+
+PARALLEL = "@gw_parallel(ptr %context, ptr %fn, ptr %arg, i64 %n)"
+"""Runs a parallel loop."""
 
 POOL_IR = pool_ir(platform.machine())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,12 +13,12 @@ from ...ir.program import Branch, Call, Loop, Program, Step, While, timeline
 from ..target import CpuTarget
 from .clock import read_clock
 from .codegen import attributes
-from .emit import emit_kernel
+from .emit import emit_kernel, parameters
 from .function import FunctionText, ModuleText
 from .instructions import Val
-from .pool import pool_ir
+from .pool import PARALLEL, pool_ir
 
-__all__ = ["emit_program"]
+__all__ = ["emit_modules", "emit_program"]
 
 PART = 64
 """Steps in one function."""
@@ -38,6 +38,25 @@ def emit_program(program: Program, target: CpuTarget, clock: str | None = None) 
         module.functions.append(_constant(name, array))
     module.functions.append(_entry(program, module, target, clock))
     return "\n".join([pool_ir(target.triple.split("-")[0]), module.text(), attributes(target)])
+
+
+def emit_modules(program: Program, target: CpuTarget, clock: str | None = None) -> Iterator[str]:
+    """The same as several modules, which can be compiled at once: one for each kernel, then one for the rest."""
+    end = attributes(target)
+    for kernel in program.kernels:
+        module = ModuleText()
+        emit_kernel(kernel, module)
+        text = module.text().replace(f"define internal void @{kernel.name}(", f"define hidden void @{kernel.name}(", 1)
+        yield "\n".join([f"declare hidden void {PARALLEL}", text, end])
+    module = ModuleText()
+    for kernel in program.kernels:
+        module.declare(f"declare hidden void @{kernel.name}({parameters(kernel)})")
+    for name, array in program.constants.items():
+        module.functions.append(_constant(name, array))
+    module.functions.append(_entry(program, module, target, clock))
+    pool = pool_ir(target.triple.split("-")[0])
+    pool = pool.replace(f"define internal void {PARALLEL}", f"define hidden void {PARALLEL}", 1)
+    yield "\n".join([pool, module.text(), end])
 
 
 def _constant(name: str, array: np.ndarray[Any, Any]) -> str:
