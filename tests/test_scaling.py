@@ -10,7 +10,7 @@ import pytest
 import graphwright as gw
 from graphwright.ir.dims import at_most, evaluate, floordiv, symbol
 from graphwright.ir.parser import parse_program
-from graphwright.ir.verify import verify_program
+from graphwright.ir.verify_program import verify_program
 from graphwright.passes.place_blocks import Block, place_blocks
 
 
