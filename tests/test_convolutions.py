@@ -61,3 +61,35 @@ def test_max_pooling_and_its_gradient(size: tuple[int, ...], given: dict[str, An
     array = rng.integers(-3, 3, size=(5, 3, *size)).astype(np.float32)  # with ties
     cotangent = rng.normal(size=(5, *pooled.tensor.shape[1:])).astype(np.float32)
     run_both([pooled, where, put], [x, g], [array, cotangent])
+
+
+CONVOLUTIONS: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
+    ((3, 8, 8), (4, 3, 3, 3), {"padding": ((1, 1), (1, 1))}),
+    ((3, 16, 16), (4, 3, 3, 3), {"stride": (2, 2), "padding": ((1, 1), (1, 1))}),
+    ((3, 9, 15), (4, 3, 3, 3), {"stride": (2, 2), "padding": ((1, 1), (1, 1))}),
+    ((3, 12, 10), (2, 3, 1, 1), {"stride": (2, 2)}),
+    ((2, 12, 18), (3, 2, 7, 7), {"stride": (2, 2), "padding": ((3, 3), (3, 3))}),
+    ((2, 12, 18), (3, 2, 5, 4), {"stride": (3, 2), "padding": ((2, 0), (1, 2))}),
+    ((2, 12, 20), (3, 2, 3, 3), {"stride": (2, 1), "padding": ((0, 1), (1, 1))}),
+    ((4, 8, 12), (6, 2, 3, 3), {"stride": (2, 2), "padding": ((1, 1), (1, 1)), "groups": 2}),
+    ((4, 10, 12), (4, 1, 3, 3), {"padding": ((1, 1), (1, 1)), "groups": 4}),
+    ((2, 12, 40), (5, 2, 3, 3), {"stride": (1, 2), "dilation": (2, 1), "padding": ((2, 2), (1, 1))}),
+    ((3, 70), (4, 3, 5), {"stride": (4,), "padding": ((2, 1),)}),
+    ((3, 4, 34), (20, 3, 3, 3), {"stride": (2, 2), "padding": ((1, 0), (1, 0))}),
+    ((2, 4, 6, 8), (3, 2, 2, 3, 3), {"stride": (1, 2, 2), "padding": ((0, 1), (1, 1), (1, 1))}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("size, kernel, given", CONVOLUTIONS)
+def test_a_convolution_and_its_gradients(size: tuple[int, ...], kernel: tuple[int, ...], given: dict[str, Any]) -> None:
+    n = len(size) - 1
+    attrs = {"stride": (1,) * n, "padding": ((0, 0),) * n, "dilation": (1,) * n, "groups": 1, **given}
+    rng = np.random.default_rng(0)
+    x, w = placeholder("x", (symbol("N"), *size)), placeholder("w", kernel)
+    y = OPS["conv"](x, w, **attrs)
+    g = placeholder("g", y.tensor.shape)
+    by_input = OPS["conv_input_grad"](g, w, shape=size[1:], **attrs)
+    by_kernel = OPS["conv_weight_grad"](x, g, kernel=kernel[2:], **attrs)
+    shapes = [(5, *size), kernel, (5, *y.tensor.shape[1:])]
+    arrays = [rng.normal(size=shape).astype(np.float32) for shape in shapes]
+    run_both([y, by_input, by_kernel], [x, w, g], arrays)
