@@ -113,7 +113,7 @@ def _phases(taps: Dim, stride: int, low: int, outputs: Dim, size: Dim) -> list[P
     return found
 
 
-@LEGALIZE.rule("conv_input_grad", "conv_input_grad(ct, w, stride=s) -> conv_input_grad(ct, each s-th tap of w), interleaved")
+@LEGALIZE.rule("conv_input_grad", "conv_input_grad(ct, w, stride=s) -> conv_input_grad(ct, w[::s]) interleaved")
 def _strided_input_grad(value: Value) -> Value | None:
     """No product with a zero: the positions of one phase are reached by some of the taps, without strides."""
     ct, w = value.operands
