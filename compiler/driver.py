@@ -323,7 +323,8 @@ def native_entry_image(triple: str, cache: Cache | None = None) -> Image:
     from .llvm.native_call import native_call_ir
 
     target = CpuTarget(triple, "", "", CpuModel(vector_bytes=16, registers=16))
-    image = link(parse(native_call_ir(target), target).optimize().object_code(), triple=triple)
+    # LLVM's passes would take longer than its code generation, and calls would be no faster
+    image = link(parse(native_call_ir(target), target).object_code(), triple=triple)
     cache.put(key, image.to_bytes())
     return image
 
