@@ -30,6 +30,7 @@ from .loops import (
     Kernel,
     Let,
     Load,
+    Prefetch,
     Reduce,
     Scalar,
     Stmt,
@@ -173,6 +174,7 @@ _STATEMENTS: dict[type[Any], Callable[[Any, Environment], None]] = {
     Alloc: _alloc,
     Foreign: _foreign,
     If: _if,
+    Prefetch: lambda s, env: None,
 }
 
 

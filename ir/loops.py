@@ -28,6 +28,7 @@ __all__ = [
     "Kernel",
     "Let",
     "Load",
+    "Prefetch",
     "Reduce",
     "Scalar",
     "Stmt",
@@ -207,7 +208,15 @@ class Foreign:
     outputs: tuple[Buffer, ...]
 
 
-Stmt = Union[For, Let, Store, Alloc, If, Foreign]
+@dataclass(frozen=True, eq=False)
+class Prefetch:
+    """A hint, without meaning: the element will soon be loaded."""
+
+    buffer: Buffer
+    indices: tuple[Expr, ...]
+
+
+Stmt = Union[For, Let, Store, Alloc, If, Foreign, Prefetch]
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,6 +19,7 @@ from .loops import (
     Kernel,
     Let,
     Load,
+    Prefetch,
     Reduce,
     Scalar,
     Stmt,
@@ -148,9 +149,10 @@ class KernelReader(Reader):
             "alloc": self._alloc,
             "foreign": self._foreign,
             "if": self._if,
+            "prefetch": lambda: Prefetch(*self._element()),
         }
         if self.token.kind != "name" or self.token.text not in readers:
-            self.fail("a statement (a loop, 'let', 'store', 'alloc', 'foreign', 'if') or '}'")
+            self.fail("a statement (a loop, 'let', 'store', 'alloc', 'foreign', 'if', 'prefetch') or '}'")
         return readers[self.next().text]()
 
     def _share(self) -> None:

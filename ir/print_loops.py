@@ -20,6 +20,7 @@ from .loops import (
     Kernel,
     Let,
     Load,
+    Prefetch,
     Reduce,
     Scalar,
     Stmt,
@@ -247,6 +248,10 @@ def _head(s: Stmt) -> Iterator[str]:
         yield f"alloc {_declaration(s.buffer)} {s.space}"
     elif isinstance(s, Foreign):
         yield f"foreign {quote_name('@', s.op)}({_names(s.inputs)}) -> ({_names(s.outputs)})"
+    elif isinstance(s, Prefetch):
+        writer, shared = _writer(s.indices)
+        yield from shared
+        yield f"prefetch {writer.element(s.buffer, s.indices)}"
     elif isinstance(s, Let):
         writer, shared = _writer((s.value,))
         yield from shared

@@ -25,6 +25,7 @@ from .loops import (
     Kernel,
     Let,
     Load,
+    Prefetch,
     Reduce,
     Scalar,
     Stmt,
@@ -204,6 +205,8 @@ class _KernelChecker:
                 self.alloc(s)
             elif isinstance(s, Foreign):
                 self.foreign(s)
+            elif isinstance(s, Prefetch):
+                self.prefetch(s)
             else:
                 self.branch(s)
         self.temps, self.buffers, self.registers = temps, buffers, registers
@@ -274,6 +277,11 @@ class _KernelChecker:
         for buffer in (*s.inputs, *s.outputs):
             self.known(buffer)
         self.written(s.outputs[0])
+
+    def prefetch(self, s: Prefetch) -> None:
+        self.access(s.buffer, s.indices)
+        for e in s.indices:
+            self.expr(e)
 
     def branch(self, s: If) -> None:
         self.expr(s.condition)

@@ -24,6 +24,7 @@ from ..ir.loops import (
     Kernel,
     Let,
     Load,
+    Prefetch,
     Scalar,
     Stmt,
     Store,
@@ -81,6 +82,8 @@ class _Guarding:
             value = self.expr(s.value, before, done)
             inside = self.inside("store", s.buffer, indices, None, before)
             return [*before, If(inside, (with_fields(s, indices=indices, value=value),))]
+        if isinstance(s, Prefetch):
+            return []
         if isinstance(s, Alloc) and s.space == "register":
             return [Alloc(s.buffer)]  # its indices vary now: what was unrolled is a loop
         return [s]

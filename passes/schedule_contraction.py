@@ -26,6 +26,7 @@ from ..ir.loops import (
     Kernel,
     Let,
     Load,
+    Prefetch,
     Scalar,
     Stmt,
     Store,
@@ -49,6 +50,12 @@ TRANSPOSE_ROWS = 24
 
 NEAR: set[Dim | None] = {1, 2, 3, 4}
 """Distances between elements that are still read as whole vectors."""
+
+PREFETCH_DEPTH = 64
+"""Products summed for an element from which there is time to prefetch what the epilogue reads."""
+
+LINE = 64
+"""Bytes of a cache line."""
 
 SHORT_EPILOGUE = 2
 """Scalar operations up to which the epilogue acts on registers, unrolled; a longer one loops over memory."""
@@ -139,7 +146,8 @@ def _lanes_over_columns(c: Contraction, cpu: CpuModel, pack: bool) -> tuple[Stmt
     def tile_body(order: Order) -> list[Stmt]:
         if panels:  # they are padded: only the result has an edge
             sums = _column_sums(c, tile, lanes, order, b, None)
-            return [*sums, *either(whole, lambda edge: _column_results(c, tile, lanes, order, edge))]
+            results = either(whole, lambda edge: _column_results(c, tile, lanes, order, edge))
+            return [*_prefetched(c, tile, order, whole), *sums, *results]
         return either(whole, lambda edge: [
             *_column_sums(c, tile, lanes, order, b, _inside(c, order, edge)),
             *_column_results(c, tile, lanes, order, edge),
@@ -164,6 +172,24 @@ def _inside(c: Contraction, order: Order, edge: bool) -> Expr | None:
 
 def _size(extent: Dim) -> float:
     return extent if isinstance(extent, int) else 1e9
+
+
+def _prefetched(c: Contraction, tile: Tile, order: Order, whole: Expr | None) -> list[Stmt]:
+    """Hints for what the epilogue will read, a line of cache each: lines of many rows, which no processor foresees."""
+    if order.row is None or order.ragged or not at_least(product(n for _, n in c.axes), PREFETCH_DEPTH):
+        return []
+    values = _row_values(c, order, symbol("tm"), clamp=False)
+    loads = [e for s in c.epilogue if isinstance(s, (Let, Store)) for e in walk(s.value) if isinstance(e, Load)]
+    hints: list[Stmt] = []
+    for load in dict.fromkeys(loads):
+        step, row = (strides(load, v) for v in (c.column, order.row))
+        if step == {1} and row != {0} and load.guard is None:
+            line = max(LINE // load.dtype.itemsize, 1)
+            apart = {**values, c.column: order.start[c.column] + symbol("tn") * line}
+            hint = Prefetch(load.buffer, tuple(replace(i, apart) for i in load.indices))
+            hints.append(For("tn", -(-tile.columns // line), (hint,), "unroll"))
+    loop: list[Stmt] = [For("tm", tile.rows, tuple(hints), "unroll")] if hints else []
+    return [If(whole, tuple(loop))] if loop and whole is not None else loop
 
 
 def _column_sums(

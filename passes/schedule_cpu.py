@@ -19,6 +19,7 @@ from ..ir.loops import (
     Kernel,
     Let,
     Load,
+    Prefetch,
     Reduce,
     Stmt,
     Store,
@@ -243,6 +244,8 @@ def rename(body: tuple[Stmt, ...], values: dict[str, Dim]) -> tuple[Stmt, ...]:
         elif isinstance(s, Store):
             indices = tuple(replace(i, values) for i in s.indices)
             out.append(Store(s.buffer, indices, replace(s.value, values), s.combiner))
+        elif isinstance(s, Prefetch):
+            out.append(Prefetch(s.buffer, tuple(replace(i, values) for i in s.indices)))
         elif isinstance(s, If):
             condition = replace(s.condition, values)
             out.append(If(condition, rename(s.then, values), rename(s.otherwise, values)))

@@ -9,8 +9,10 @@ import pytest
 from numpy.typing import NDArray
 
 import graphwright as gw
-from graphwright.ir.loops import Alloc, Buffer, For, Stmt, statements
+from graphwright.ir.interpret_loops import interpret_kernel
+from graphwright.ir.loops import Alloc, Buffer, For, Prefetch, Stmt, statements
 from graphwright.ir.parser import parse_kernel
+from graphwright.ir.printer import print_kernel
 from graphwright.ir.verify import verify_kernel
 from graphwright.passes.contraction import recognize
 from graphwright.passes.cpu_model import CpuModel
@@ -165,3 +167,40 @@ def test_transposition_is_in_registers():
     text = product((128, 64), (256, 64), False, True).ir("llvm")
     assert "shufflevector <8 x float>" in text or "shufflevector <4 x float>" in text
     assert "masked.scatter" not in text and "masked.gather" not in text
+
+
+UPDATE = """graphwright.loops v1
+kernel @update(in %x: f32[{k}, 40], in %g: f32[{k}, {n}], in %w: f32[40, {n}], out %y: f32[40, {n}]) {{
+  for i = 0..40 {{
+    for j = 0..{n} {{
+      let t = reduce(add, r = 0..{k}) load %x[r, i] * load %g[r, j]
+      store %y[i, j] = load %w[i, j] - t
+    }}
+  }}
+}}
+"""
+
+
+@pytest.mark.parametrize(("k", "n", "lines"), [(64, 64, 2), (64, 58, 1), (8, 64, 0)])
+def test_what_an_epilogue_reads_is_prefetched(k, n, lines):
+    kernel = schedule_contraction(parse_kernel(UPDATE.format(k=k, n=n)), WIDE)
+    verify_kernel(kernel)
+    text = print_kernel(kernel)
+    assert print_kernel(parse_kernel(text)) == text
+    nests = [s for s in loops(kernel.body) if isinstance(s.body[0], Prefetch)]
+    assert sum(s.extent for s in nests) == lines
+    assert not lines or "prefetch %w[" in text
+    rng = np.random.default_rng(0)
+    x, g, w = (rng.standard_normal(s, dtype=np.float32) for s in ((k, 40), (k, n), (40, n)))
+    (got,) = interpret_kernel(kernel, [x, g, w], {})
+    np.testing.assert_allclose(got, w - x.T @ g, atol=1e-4)
+
+
+def test_a_prefetch_is_an_instruction():
+    x, g = gw.placeholder("x", "float32", (96, 128)), gw.placeholder("g", "float32", (96, 256))
+    w = gw.Variable(np.ones((128, 256), np.float32))
+    f = gw.function([x, g], [], updates=[(w, w - gw.swapaxes(x, 0, 1) @ g)])
+    assert "@llvm.prefetch" in f.ir("llvm")
+    a, b = np.ones((96, 128), np.float32), np.ones((96, 256), np.float32)
+    f(a, b)
+    np.testing.assert_array_equal(w.value, np.full((128, 256), -95, np.float32))

@@ -20,6 +20,7 @@ from ...ir.loops import (
     Kernel,
     Let,
     Load,
+    Prefetch,
     Scalar,
     Stmt,
     Store,
@@ -37,6 +38,9 @@ from .strided import STRIDES, repeated, repetition, strided_load
 from .transpose import is_transposition, transpose
 
 __all__ = ["emit_kernel", "parameters"]
+
+NEAR = 2
+"""Where prefetched data go: the second level of cache, since what a tile sums up is in the first."""
 
 UNROLL_VECTORS = 8
 """A vector loop of at most so many vectors, of known extent, is emitted without a loop."""
@@ -296,6 +300,8 @@ class _Emitter:
                 self.alloc(s)
             elif isinstance(s, Foreign):
                 self.foreign(s)
+            elif isinstance(s, Prefetch):
+                self.prefetch(s)
             else:
                 self.branch(s)
 
@@ -321,6 +327,11 @@ class _Emitter:
         else:
             size = 1 if s.buffer.dtype.is_bool else s.buffer.dtype.itemsize
             f.emit(f"store {text}, {pointer.text}, align {size}{self._alias(s.buffer)}")
+
+    def prefetch(self, s: Prefetch) -> None:
+        pointer, _ = self.address(s.buffer, s.indices, {})
+        self.f.module.declare("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+        self.f.emit(f"call void @llvm.prefetch.p0({pointer.text}, i32 0, i32 {NEAR}, i32 1)")  # to read; data
 
     def _combined(self, s: Store, pointer: Val, contiguous: bool, memo: dict[Expr, Val]) -> Val:
         if s.combiner is None:
