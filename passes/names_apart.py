@@ -22,6 +22,7 @@ from ..ir.loops import (
     Kernel,
     Let,
     Load,
+    Prefetch,
     Reduce,
     Scalar,
     Stmt,
@@ -93,6 +94,8 @@ class _Renaming:
             return If(self.expr(s.condition), self.block(s.then), self.block(s.otherwise))
         if isinstance(s, Alloc):
             return Alloc(self.buffer(s.buffer), s.space)
+        if isinstance(s, Prefetch):
+            return Prefetch(self.buffer(s.buffer), tuple(map(self.expr, s.indices)))
         return with_fields(s, inputs=tuple(map(self.buffer, s.inputs)), outputs=tuple(map(self.buffer, s.outputs)))
 
     def expr(self, root: Expr) -> Expr:

@@ -246,7 +246,7 @@ class _Emitter:
             self.close()
         elif isinstance(s, If):
             self.branch(s, bound)
-        else:
+        elif isinstance(s, Foreign):
             raise CompileError(f"kernel {self.kernel.name}: {s.op} has no CUDA code")
 
     def values(self, roots: Sequence[Expr]) -> list[str]:
