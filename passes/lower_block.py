@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -70,6 +70,7 @@ class Block:
         self.readers: dict[str, set[int]] = {}  # buffer -> the steps that read it
         self.followers: dict[int, set[int]] = {}  # step -> the steps that read what it makes, or wait for it
         self.starts: list[tuple[Planned, Value, str]] = []  # copies to where loops begin, which may be needless
+        self.preludes: dict[str, list[tuple[Planned, Value | None]]] = {}  # who writes a loop's buffer before it
         self.final: list[Planned] = []  # copies that come last
 
     # --- values to buffers ---
@@ -181,15 +182,47 @@ class Block:
         """Copy a value to where a loop begins; `settle` may let the value be made there."""
         copy = self.copy(v, name)
         self.starts.append((copy, v, name))
+        self.preludes.setdefault(self.base(name), []).append((copy, v))
         return copy
+
+    def _writers(self, base: str) -> dict[int, str]:
+        """All steps that write a buffer, under which name: its maker, and what prepares it if that is a loop."""
+        found = {self.maker[base]: base}
+        for step, v in self.preludes.get(base, ()):
+            found[step.position] = step.results[0]
+            if step.skipped and v is not None:
+                found |= self._writers(self.base(self.buffers[v]))
+        return found
+
+    def _after_readers(self, base: str, target: str, ignored: Container[int] = ()) -> bool:
+        """Let what writes a buffer come after all who read the memory it is to have, if order allows."""
+        writers, readers = self._writers(base), self.readers.get(target, set())
+        if not all(self._reads_in_place(self.planned[w], writers[w], target) for w in readers & set(writers)):
+            return False
+        others = {r for r in readers - set(writers) if r not in ignored}
+        if any(others & self._dependents(w) for w in writers):
+            return False
+        for w in writers:
+            self.wait(self.planned[w], (self.planned[r] for r in others))
+        return True
 
     def settle(self) -> None:
         """Make values where loops begin with them, if nobody else needs them."""
-        for copy, v, name in self.starts:
+        for copy, v, name in reversed(self.starts):  # a loop that begins with another's result knows its place then
             base = self._takes_over(v)
-            if base is not None and self.readers[base] == {copy.position}:
+            if base is None or self.readers[base] != {copy.position}:
+                continue
+            target = self._final(name)
+            if target not in self.outside or self._after_readers(base, target, {copy.position}):
                 self.module.rename[base] = name
                 copy.skipped = True
+
+    def _final(self, name: str) -> str:
+        """The buffer of this block whose memory another one has been given."""
+        base = self.base(name)
+        while base in self.module.rename:
+            base = self.base(self.module.rename[base])
+        return base
 
     # --- states ---
 
@@ -219,23 +252,18 @@ class Block:
         base = self._takes_over(new)
         if base is None:
             return False
-        writer = self.maker[base]
-        readers = self.readers.get(target, set())
-        if writer in readers and not self._reads_in_place(self.planned[writer], base, state):
+        if not self._after_readers(base, target):
             return False
-        others = readers - {writer}
-        if others & self._dependents(writer):
-            return False
-        self.wait(self.planned[writer], (self.planned[r] for r in others))
         self.module.rename[base] = target
         return True
 
-    def _reads_in_place(self, step: Planned, result: str, state: Value) -> bool:
+    def _reads_in_place(self, step: Planned, result: str, target: str) -> bool:
+        """Whether a step may write a result to memory that it reads."""
         if step.region is None:
             return False
         kernel = self.module.kernel(step.region)
         o = step.results.index(result)
-        sources = [i for i, v in enumerate(step.operands) if self.base(self.buffers[v]) == self.buffers[state]]
+        sources = [i for i, v in enumerate(step.operands) if self.base(self.buffers[v]) == target]
         return all((o, i) in kernel.inplace for i in sources)
 
     def _dependents(self, position: int) -> set[int]:

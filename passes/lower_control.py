@@ -36,6 +36,7 @@ def _zeros(block: Block, name: str, t: TensorType) -> Planned:
     full = OPS["full"](shape=t.shape, value=False if t.dtype.is_bool else 0, dtype=t.dtype)
     filled = block.call(Graph("fill", (), (), (full,)), (), (name,))
     del block.maker[name]
+    block.preludes.setdefault(name, []).append((filled, None))
     return filled
 
 

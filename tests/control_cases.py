@@ -177,6 +177,52 @@ CASES = {
   return %p, %q
 }
 """,
+    # the inner loop begins with a value of its own and ends in the outer carry's memory, which another step still reads
+    "begun_in_time": """func @begun_in_time(%x: f32[T, 3, N], %h: f32[N]) -> (f32[N], f32[T, N]) {
+  %s = scan %h, %x {carries = 1, sequences = 1, length = T} (%h: f32[N], %row: f32[3, N]) -> (f32[N], f32[N]) {
+    %0 = sum %row {axes = (0)} : f32[N]
+    %1 = add %h, %0 : f32[N]
+    %2 = scan %1, %row {carries = 1, sequences = 1, length = 3} (%g: f32[N], %e: f32[N]) -> (f32[N]) {
+      %0 = mul %g, %e : f32[N]
+      return %0
+    } : (f32[N])
+    %3 = item %2 {index = 0} : f32[N]
+    %4 = scan %3, %h {carries = 1, length = 2} (%g: f32[N], %h: f32[N]) -> (f32[N]) {
+      %0 = sub %h, %g : f32[N]
+      return %0
+    } : (f32[N])
+    %5 = item %4 {index = 0} : f32[N]
+    %6 = sum %h {axes = (0)} : f32[]
+    %7 = broadcast %6 {dims = ()} : f32[N]
+    return %5, %7
+  } : (f32[N], f32[T, N])
+  %a = item %s {index = 0} : f32[N]
+  %b = item %s {index = 1} : f32[T, N]
+  return %a, %b
+}
+""",
+    "begun_in_turn": """func @begun_in_turn(%x: f32[T, 3, N], %h: f32[N]) -> (f32[N], f32[T, N]) {
+  %s = scan %h, %x {carries = 1, sequences = 1, length = T} (%h: f32[N], %row: f32[3, N]) -> (f32[N], f32[N]) {
+    %0 = full {value = 0.5} : f32[N]
+    %1 = scan %0, %row {carries = 1, sequences = 1, length = 3} (%g: f32[N], %e: f32[N]) -> (f32[N]) {
+      %0 = mul %g, %e : f32[N]
+      %1 = exp %0 : f32[N]
+      return %1
+    } : (f32[N])
+    %2 = item %1 {index = 0} : f32[N]
+    %3 = scan %2, %row {carries = 1, sequences = 1, length = 3} (%g: f32[N], %e: f32[N]) -> (f32[N]) {
+      %0 = sub %g, %e : f32[N]
+      return %0
+    } : (f32[N])
+    %4 = item %3 {index = 0} : f32[N]
+    %5 = sin %h : f32[N]
+    return %4, %5
+  } : (f32[N], f32[T, N])
+  %a = item %s {index = 0} : f32[N]
+  %b = item %s {index = 1} : f32[T, N]
+  return %a, %b
+}
+""",
     "nested": """func @nested(%x: f32[T, 3, N], %h: f32[N]) -> (f32[N], f32[T, 3, N], f32[T]) {
   %s = scan %h, %x {carries = 1, sequences = 1, length = T} (%h: f32[N], %row: f32[3, N]) \
 -> (f32[N], f32[3, N], f32[]) {

@@ -9,6 +9,7 @@ import graphwright as gw
 from graphwright.ir.parser import parse_graph
 from graphwright.ir.printer import print_graph
 from graphwright.ir.verify import verify_graph
+from graphwright.runtime.structure import flatten
 
 x = gw.placeholder("x", "float32", ("T", "N"))
 h = gw.placeholder("h", "float32", ("N",))
@@ -16,12 +17,16 @@ i = gw.placeholder("i", "int64", ())
 
 
 def run(inputs, outputs, *arrays):
-    """The outputs for some arguments, through the text of the graph as well."""
+    """The outputs for some arguments: compiled and interpreted, the same through the text of the graph."""
     f = gw.function(inputs, outputs, target="interpreter")
     verify_graph(f.graph)
     text = print_graph(f.graph)
     assert print_graph(parse_graph(text)) == text
-    return f(*arrays)
+    found = f(*arrays)
+    compiled = gw.function(inputs, outputs)(*arrays)
+    for a, b in zip(flatten(compiled)[0], flatten(found)[0], strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5)
+    return found
 
 
 def sample(*shape):

@@ -51,6 +51,16 @@ def test_derivatives_are_those_of_the_unrolled_graph(name):
 
 
 @every_form
+@pytest.mark.parametrize("options", [{}, {"optimize": False}], ids=["optimized", "plain"])
+def test_compiled_derivatives_are_the_interpreted(name, options):
+    inputs = placeholders()
+    outputs = derivatives(FORMS[name][0], inputs)[: 4 if options else 7]
+    found = gw.function(inputs, outputs, **options)(*ARRAYS)
+    for a, b in zip(found, interpreted(inputs, outputs)(*ARRAYS), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)
+
+
+@every_form
 @pytest.mark.parametrize("order", [1, 2])
 def test_derivatives_are_the_differences(name, order):
     make = FORMS[name][0]
