@@ -206,7 +206,7 @@ CASES = {
     %0 = full {value = 0.5} : f32[N]
     %1 = scan %0, %row {carries = 1, sequences = 1, length = 3} (%g: f32[N], %e: f32[N]) -> (f32[N]) {
       %0 = mul %g, %e : f32[N]
-      %1 = exp %0 : f32[N]
+      %1 = tanh %0 : f32[N]
       return %1
     } : (f32[N])
     %2 = item %1 {index = 0} : f32[N]
