@@ -1,25 +1,28 @@
 """Place blocks of memory in one arena, so that blocks that are alive together share no byte.
 
-Blocks are placed one by one, the largest first (Pisarchyk and Lee, "Efficient memory management for deep
-neural net inference", 2020), each at the lowest place that is free. What is lowest is decided at a typical
-size of the symbolic dimensions; what is free must be so for all sizes. Sizes and offsets are therefore
-vectors: the coefficients of the monomials that occur in them. As monomials are not negative, ``a <= b``
-holds for all sizes if it holds for each coefficient; where this does not decide, `at_most` does.
+Blocks are placed one by one, each at the lowest place that is free: the largest first (Pisarchyk and Lee,
+"Efficient memory management for deep neural net inference", 2020), or in another order where that needs
+less. What is lowest is decided at a typical size of the symbolic dimensions; what is free must be so for
+all sizes. Sizes and offsets are therefore vectors: the coefficients of the monomials that occur in them.
+As monomials are not negative, ``a <= b`` holds for all sizes if it holds for each coefficient; where this
+does not decide, `at_most` does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..ir.dims import INT64_MAX, Dim, Monomial, at_most, evaluate, from_terms, join, terms_of
+from ..ir.dims import INT64_MAX, Dim, Monomial, at_most, dim_max, evaluate, from_terms, join, terms_of
 
 __all__ = ["Block", "place_blocks"]
 
+MANY = 1000
+"""Blocks from which one order of placement is tried, not several."""
 GAPS = 16
 """Free places that are tried before a block goes above all others."""
 DOUBTS = 64
@@ -52,11 +55,23 @@ class Block:
 
 def place_blocks(blocks: Sequence[Block], typical: Mapping[str, int]) -> Dim:
     """Give every block an offset; returns the size of the arena."""
-    arena = _Arena([b.size for b in blocks], typical)
     size = {b: evaluate(b.size, typical) for b in blocks}
-    for block in sorted(blocks, key=lambda b: (-size[b], b.first, str(b.key))):
-        block.offset = arena.place(block.size, block.first, block.last)
-    return arena.dim(arena.join(arena.bounds[1]).tolist())
+    orders: list[Callable[[Block], Any]] = [
+        lambda b: -size[b],
+        lambda b: -size[b] * (b.last - b.first + 1),
+        lambda b: b.first - b.last,
+        lambda b: b.first,
+    ]
+    found = []
+    for order in orders if len(blocks) <= MANY else orders[:1]:
+        arena = _Arena([b.size for b in blocks], typical)
+        ordered = sorted(blocks, key=lambda b: (order(b), -size[b], b.first, str(b.key)))
+        offsets = {b: arena.place(b.size, b.first, b.last) for b in ordered}
+        found.append((arena.size, offsets))
+    best, offsets = min(found, key=lambda plan: evaluate(plan[0], typical))
+    for block, offset in offsets.items():
+        block.offset = offset
+    return best
 
 
 class _Arena:
@@ -74,6 +89,12 @@ class _Arena:
         self.span = np.zeros((2, 0), self.dtype)  # start, end at the typical size
         self.bounds = np.zeros((2, len(self.monomials), 0), self.dtype)  # start, end as vectors
 
+    @property
+    def size(self) -> Dim:
+        """Where the last block ends."""
+        highest = self.highest(self.bounds[1])
+        return dim_max(0, *highest) if len(highest) < DOUBTS else self.dim(self.join(self.bounds[1]).tolist())
+
     def vector(self, dim: Dim) -> Vector:
         coefficients = dict(terms_of(dim))
         return np.array([coefficients.get(m, 0) for m in self.monomials], self.dtype)
@@ -89,15 +110,19 @@ class _Arena:
         doubtful: NDArray[np.bool_] = ((a > b) | self.signed & (a != b)).any(axis=0)
         return doubtful
 
-    def join(self, ends: Vector) -> Vector:
-        """The least that is known to be at or after all ends (one a column)."""
-        most = ends.max(axis=1, initial=0)
+    def highest(self, ends: Vector) -> list[Dim]:
+        """Those ends (one a column) that no other is known to exceed; not more than `DOUBTS`."""
         kept: list[Dim] = []
         while ends.shape[1] and len(kept) < DOUBTS:
             top = ends[:, int((self.values @ ends).argmax())]
             kept.append(self.dim(top.tolist()))
             ends = ends[:, self.over(ends, top[:, None])]
-        return most if ends.shape[1] else self.vector(join(0, *kept))
+        return kept
+
+    def join(self, ends: Vector) -> Vector:
+        """A place that is at or after all ends."""
+        highest = self.highest(ends)
+        return self.vector(join(0, *highest)) if len(highest) < DOUBTS else ends.max(axis=1, initial=0)
 
     def place(self, dim: Dim, first: int, last: int) -> Dim:
         """Take the lowest free place for a block that lives from one step to another."""

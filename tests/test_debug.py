@@ -15,7 +15,7 @@ from graphwright.compiler.debug.compare import Reference
 from graphwright.ir.graph import Graph
 from graphwright.ir.loops import Index
 from graphwright.ir.op import OPS
-from graphwright.passes import lower_to_program, rewrite
+from graphwright.passes import lower_block, rewrite
 
 HERE = "test_debug.py"
 
@@ -189,8 +189,8 @@ def test_a_wrong_kernel_is_named_with_the_pass_that_made_it(monkeypatch):
 def test_a_wrong_plan_of_memory_is_told_from_wrong_kernels(monkeypatch):
     x = gw.placeholder("x", "float32", ("N",))
     w = gw.Variable(np.ones(40, np.float32), name="w")  # several vectors
-    monkeypatch.setattr(lower_to_program._Lowering, "_dependents", lambda self, position: set())
-    monkeypatch.setattr(lower_to_program._Lowering, "_reads_in_place", lambda self, *_: True)
+    monkeypatch.setattr(lower_block.Block, "_dependents", lambda self, position: set())
+    monkeypatch.setattr(lower_block.Block, "_reads_in_place", lambda self, *_: True)
     reversed_ = gw.flip(w)
     function = gw.function([x], x, updates={w: reversed_ + 1}, debug="check")
     w.assign(np.arange(40, dtype=np.float32))

@@ -82,3 +82,12 @@ def test_arenas_beyond_63_bits_are_planned_as_well():
     blocks = [Block(k, 2**62, 0, 1) for k in range(4)]
     assert place_blocks(blocks, {}) == 2**64
     assert sorted(b.offset for b in blocks) == [k * 2**62 for k in range(4)]
+
+
+def test_the_arena_is_the_larger_of_two_needs_that_no_coefficient_compares():
+    """A fixed workspace, and activations that outlive it: the peak is at one step or at the other."""
+    n = symbol("N")
+    blocks = [Block("kept", 64 * n, 0, 5), Block("panel", 4096, 1, 1), Block("large", 640 * n, 3, 4)]
+    arena = place_blocks(blocks, {"N": 64})
+    for size in (0, 1, 6, 7, 1000):
+        assert evaluate(arena, {"N": size}) == 64 * size + max(4096, 640 * size)
