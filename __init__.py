@@ -23,6 +23,7 @@ from .errors import __all__ as _ERRORS
 if TYPE_CHECKING:
     from .frontends import debug as debug
     from .frontends import nn as nn
+    from .frontends import optim as optim
     from .frontends.array_api import *  # noqa: F403
     from .frontends.control import associative_scan as associative_scan
     from .frontends.control import cond as cond
@@ -77,6 +78,7 @@ _MODULES = {
 }
 _WHERE = {name: module for module, names in _MODULES.items() for name in names.split()}
 _ARRAY_API = "frontends.array_api"  # everything else: its functions are made from the registry of ops
+_ROOMS = ("debug", "nn", "optim")
 _CONSTANTS = {
     "e": 2.718281828459045, "inf": float("inf"), "nan": float("nan"), "newaxis": None, "pi": 3.141592653589793,
 }
@@ -86,7 +88,7 @@ def __getattr__(name: str) -> Any:
     value: Any
     if name in _CONSTANTS:
         value = _CONSTANTS[name]
-    elif name in ("debug", "nn"):
+    elif name in _ROOMS:
         value = importlib.import_module(f".frontends.{name}", __name__)
     elif name == "bool":
         value = importlib.import_module(".ir.dtypes", __name__).bool_
@@ -105,4 +107,4 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     functions = importlib.import_module(f".{_ARRAY_API}", __name__).__all__
-    return sorted({*globals(), *_ERRORS, *_WHERE, *_CONSTANTS, *functions, "bool", "debug", "nn"})
+    return sorted({*globals(), *_ERRORS, *_WHERE, *_CONSTANTS, *functions, *_ROOMS, "bool"})
