@@ -10,8 +10,6 @@ from .workload import Arrays, Workload
 
 __all__ = ["worst_error"]
 
-_CHANGES = 10  # updates of parameters may be off by so many times the tolerance: they are sums of many gradients
-
 
 def worst_error(workload: Workload, found: Path, reference: Path, initial: Arrays) -> tuple[float, str]:
     """The largest error in units of what the workload allows, and of what: at most 1 is right.
@@ -29,7 +27,7 @@ def worst_error(workload: Workload, found: Path, reference: Path, initial: Array
                 return np.inf, f"{name} has shape {a.shape} instead of {b.shape}"
             if name.startswith("parameter "):
                 start = initial[name.removeprefix("parameter ")]
-                a, b, tolerance = a - start, b - start, tolerance * _CHANGES
+                a, b, tolerance = a - start, b - start, workload.change_tolerance
             error = np.max(np.abs(a - b), initial=0) / (tolerance * max(np.max(np.abs(b), initial=0), 1e-30))
             if not error <= worst[0]:  # NaN is the worst
                 worst = (float(error), name)

@@ -1,7 +1,7 @@
 """Reverse-mode differentiation in NumPy, as one would write it by hand: a row of functions and a tape.
 
 Each function returns its value and, per operand, the map from the cotangent of the value to that of the
-operand; maps of operands that need no gradient are not called.
+operand; maps of operands that need no gradient are not called. What is used for inference only has None for the maps.
 """
 
 from __future__ import annotations
@@ -44,10 +44,18 @@ def _erf(x):
     return erf(x)
 
 
+def _relu(x):
+    return np.maximum(x, 0), (lambda g: g * (x > 0),)
+
+
+def _rows(x):
+    return x.reshape(-1, x.shape[-1])
+
+
 def _linear(x, w, b):
     y = x @ w
     y += b
-    return y, (lambda g: g @ w.T, lambda g: x.T @ g, lambda g: g.sum(0))
+    return y, (lambda g: g @ w.T, lambda g: _rows(x).T @ _rows(g), lambda g: _rows(g).sum(0))
 
 
 def _image(x):
@@ -58,13 +66,29 @@ def _flatten(x):
     return x.reshape(len(x), -1), (lambda g: g.reshape(x.shape),)
 
 
-def _conv2d(x, w, b):
+def _global_average(x):
+    size = x.shape[2] * x.shape[3]
+    return x.mean((2, 3)), (lambda g: np.broadcast_to(g[:, :, None, None] / size, x.shape),)
+
+
+def _padded(x, padding, value=0):
+    return np.pad(x, ((0, 0), (0, 0), (padding,) * 2, (padding,) * 2), constant_values=value) if padding else x
+
+
+def _cropped(x, padding):
+    return x[:, :, padding:-padding, padding:-padding] if padding else x
+
+
+def _conv2d(x, w, b, stride=1, padding=0):
     outputs, channels, height, width = w.shape
-    windows = sliding_window_view(x, (height, width), axis=(2, 3)).transpose(0, 2, 3, 1, 4, 5)
+    x = _padded(x, padding)
+    windows = sliding_window_view(x, (height, width), axis=(2, 3))[:, :, ::stride, ::stride]
+    windows = windows.transpose(0, 2, 3, 1, 4, 5)
     n, rows, columns = windows.shape[:3]
     patches, matrix = windows.reshape(n * rows * columns, -1), w.reshape(outputs, -1)
     y = patches @ matrix.T
-    y += b
+    if b is not None:
+        y += b
 
     def flat(g):
         return g.transpose(0, 2, 3, 1).reshape(-1, outputs)
@@ -74,29 +98,57 @@ def _conv2d(x, w, b):
         total = np.zeros_like(x)
         for i in range(height):
             for j in range(width):
-                total[:, :, i:i + rows, j:j + columns] += spread[i, j]
-        return total
+                total[:, :, i:i + rows * stride:stride, j:j + columns * stride:stride] += spread[i, j]
+        return _cropped(total, padding)
 
     return y.reshape(n, rows, columns, outputs).transpose(0, 3, 1, 2), (
         by_image, lambda g: (flat(g).T @ patches).reshape(w.shape), lambda g: flat(g).sum(0),
     )
 
 
-def _max_pool2d(x, size):
-    n, channels, height, width = x.shape
-    rows, columns = height // size, width // size
-    tiles = x[:, :, :rows * size, :columns * size].reshape(n, channels, rows, size, columns, size)
-    y = tiles.max((3, 5))
+def _max_pool2d(x, size, stride=None, padding=0):
+    stride = stride or size
+    x = _padded(x, padding, -np.inf)
+    windows = sliding_window_view(x, (size, size), axis=(2, 3))[:, :, ::stride, ::stride]
+    y = windows.max((4, 5))
+    rows, columns = y.shape[2:]
 
     def by_image(g):
         # Equal largest elements of a window all get the cotangent: with random data they come only from
         # a saturated tanh, whose derivative is zero.
-        chosen = np.where(tiles == y[:, :, :, None, :, None], g[:, :, :, None, :, None], x.dtype.type(0))
         total = np.zeros_like(x)
-        total[:, :, :rows * size, :columns * size] = chosen.reshape(n, channels, rows * size, columns * size)
-        return total
+        for i in range(size):
+            for j in range(size):
+                chosen = np.where(windows[..., i, j] == y, g, x.dtype.type(0))
+                total[:, :, i:i + rows * stride:stride, j:j + columns * stride:stride] += chosen
+        return _cropped(total, padding)
 
     return y, (by_image,)
+
+
+def _per_channel(v):
+    return v[:, None, None]
+
+
+def _batch_norm(x, scale, shift, mean, var):
+    factor = scale / np.sqrt(var + x.dtype.type(1e-5))
+    return x * _per_channel(factor) + _per_channel(shift - mean * factor), None
+
+
+def _batch_norm_training(x, scale, shift, mean, var):
+    axes = (0, 2, 3)
+    center, spread = x.mean(axes), x.var(axes)
+    factor = _per_channel(1 / np.sqrt(spread + x.dtype.type(1e-5)))
+    normal = (x - _per_channel(center)) * factor
+
+    def by_x(g):
+        g = g * _per_channel(scale)
+        return factor * (g - g.mean(axes, keepdims=True) - normal * (g * normal).mean(axes, keepdims=True))
+
+    count = x.size // x.shape[1]
+    statistics = 0.9 * mean + 0.1 * center, 0.9 * var + 0.1 * spread * (count / (count - 1))
+    y = normal * _per_channel(scale) + _per_channel(shift)
+    return (y, *statistics), (by_x, lambda g: (g * normal).sum(axes), lambda g: g.sum(axes))
 
 
 def _layer_norm(x, w, b):
@@ -108,7 +160,18 @@ def _layer_norm(x, w, b):
         g = g * w
         return scale * (g - g.mean(-1, keepdims=True) - normal * (g * normal).mean(-1, keepdims=True))
 
-    return normal * w + b, (by_x, lambda g: (g * normal).sum(0), lambda g: g.sum(0))
+    return normal * w + b, (by_x, lambda g: _rows(g * normal).sum(0), lambda g: _rows(g).sum(0))
+
+
+def _self_attention(x, w, b, heads):
+    n, steps, width = x.shape
+    parts = (x @ w + b).reshape(n, steps, 3, heads, width // heads).transpose(2, 0, 3, 1, 4)
+    scores = parts[0] @ parts[1].swapaxes(-1, -2)
+    scores *= x.dtype.type((width // heads) ** -0.5)
+    scores -= scores.max(-1, keepdims=True)
+    np.exp(scores, scores)
+    scores /= scores.sum(-1, keepdims=True)
+    return (scores @ parts[2]).swapaxes(1, 2).reshape(x.shape), None
 
 
 def _cross_entropy(logits, labels):
@@ -127,8 +190,10 @@ def _cross_entropy(logits, labels):
 
 
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "tanh": _tanh, "exp": _exp, "gelu": _gelu, "linear": _linear, "image": _image, "flatten": _flatten,
-    "conv2d": _conv2d, "max_pool2d": _max_pool2d, "layer_norm": _layer_norm, "cross_entropy": _cross_entropy,
+    "tanh": _tanh, "exp": _exp, "relu": _relu, "gelu": _gelu, "linear": _linear, "image": _image,
+    "flatten": _flatten, "global_average": _global_average, "conv2d": _conv2d, "max_pool2d": _max_pool2d,
+    "batch_norm": _batch_norm, "batch_norm_training": _batch_norm_training, "layer_norm": _layer_norm,
+    "self_attention": _self_attention, "cross_entropy": _cross_entropy,
 }
 
 
@@ -139,6 +204,9 @@ class Value:
 
     def __init__(self, data: Any, pullbacks: Sequence[tuple[Value, Callable[..., Any]]] = ()) -> None:
         self.data, self.pullbacks, self.cotangent = data, pullbacks, None
+
+    def __add__(self, other: Value) -> Value:
+        return Value(self.data + other.data, [(self, lambda g: g), (other, lambda g: g)])
 
 
 class Plain:
@@ -155,9 +223,14 @@ class Taped:
     def __getattr__(self, name: str) -> Callable[..., Any]:
         function = _function(name)
 
-        def taped(*args: Any) -> Value:
+        def taped(*args: Any) -> Any:
             data, pullbacks = function(*(a.data if isinstance(a, Value) else a for a in args))
-            return Value(data, [(a, f) for a, f in zip(args, pullbacks) if isinstance(a, Value)])
+            if pullbacks is None:
+                raise Unsupported(f"{name} is not differentiated by the tape")
+            # Of several results the first is differentiated; the others are arrays.
+            first, rest = (data[0], data[1:]) if isinstance(data, tuple) else (data, ())
+            value = Value(first, [(a, f) for a, f in zip(args, pullbacks) if isinstance(a, Value)])
+            return (value, *rest) if rest else value
 
         return taped
 

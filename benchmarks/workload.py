@@ -14,10 +14,12 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-__all__ = ["Arrays", "Ops", "Sizes", "Workload", "find", "workloads"]
+__all__ = ["Arrays", "Ops", "Sizes", "Workload", "dense", "find", "fold_batch_norm", "workloads"]
 
 Sizes = Mapping[str, int]
 Arrays = dict[str, np.ndarray]
+
+BATCH_NORM = ("scale", "shift", "mean", "var")  # the parameters of a batch norm, in the order of `Ops.batch_norm`
 
 
 class Ops(Protocol):
@@ -28,20 +30,31 @@ class Ops(Protocol):
 
     def tanh(self, x: Any) -> Any: ...
     def exp(self, x: Any) -> Any: ...
+    def relu(self, x: Any) -> Any:
+        """May overwrite x, which nothing else reads."""
     def gelu(self, x: Any) -> Any:
         """The exact form, with erf."""
     def linear(self, x: Any, w: Any, b: Any) -> Any:
-        """``x @ w + b`` with w of shape (inputs, outputs)."""
+        """``x @ w + b`` with w of shape (inputs, outputs), along the last axis of x."""
     def image(self, x: Any) -> Any:
         """Images (N, C, H, W), brought to the layout that the peer likes best; `flatten` undoes it."""
-    def conv2d(self, x: Any, w: Any, b: Any) -> Any:
-        """Stride 1, no padding; w of shape (outputs, inputs, height, width)."""
-    def max_pool2d(self, x: Any, size: int) -> Any:
-        """Windows of size x size side by side."""
+    def conv2d(self, x: Any, w: Any, b: Any, stride: int = 1, padding: int = 0) -> Any:
+        """w of shape (outputs, inputs, height, width), b may be None; zeros around the image."""
+    def batch_norm(self, x: Any, scale: Any, shift: Any, mean: Any, var: Any) -> Any:
+        """Of images, with the running statistics, eps 1e-5."""
+    def batch_norm_training(self, x: Any, scale: Any, shift: Any, mean: Any, var: Any) -> tuple[Any, Any, Any]:
+        """With the batch's statistics; and the new running mean and variance (unbiased), with momentum 0.1."""
+    def max_pool2d(self, x: Any, size: int, stride: int | None = None, padding: int = 0) -> Any:
+        """Windows of size x size, by default side by side; the padding is never the largest."""
     def flatten(self, x: Any) -> Any:
         """(N, C, H, W) to (N, C*H*W), in this order."""
+    def global_average(self, x: Any) -> Any:
+        """The means of images: (N, C, H, W) to (N, C)."""
     def layer_norm(self, x: Any, w: Any, b: Any) -> Any:
         """Over the last axis, eps 1e-5."""
+    def self_attention(self, x: Any, w: Any, b: Any, heads: int) -> Any:
+        """Softmax attention within sequences (N, S, D), before the output projection; w, of shape (D, 3*D), and b
+        make queries, keys and values."""
     def cross_entropy(self, logits: Any, labels: Any) -> Any:
         """The mean over the batch, of integer labels."""
 
@@ -60,8 +73,11 @@ class Workload:
     compute : the computation, from `Ops`, parameters and inputs, both by name.
     flops, nbytes : multiplications and additions, and bytes that must move, for a call; for the limits.
     batched : whether the first axis of each input is a batch, which Graphwright then compiles as ``N``.
+    is_state : of the name of a parameter, whether it is not trained, but has a new value after each step;
+        `compute` then returns a pair, the loss and a dict of the new values.
     learning_rate, momentum : of SGD: ``v = momentum*v + g; p = p - learning_rate*v``.
-    tolerance : largest error allowed of values, relative to the largest value.
+    tolerance, change_tolerance : largest error allowed of values, and of the changes of parameters by the training
+        steps (sums of many gradients), relative to the largest value or change.
     leave_out : peers not measured here, with the reason.
     """
 
@@ -77,15 +93,26 @@ class Workload:
     nbytes: Callable[[Sizes], float] | None = None
     batched: bool = True
     wrt: tuple[str, ...] = ()
+    is_state: Callable[[str], bool] | None = None
     learning_rate: float = 0.0
     momentum: float = 0.0
     tolerance: float = 1e-4
+    change_tolerance: float = 1e-3
     leave_out: Mapping[str, str] = field(default_factory=dict)
 
     def data(self, tiny: bool = False, seed: int = 0) -> tuple[Arrays, Arrays]:
         """Parameters and inputs: the same for each peer."""
         rng, sizes = np.random.default_rng(seed), self.tiny if tiny else self.sizes
         return self.parameters(rng, sizes), self.inputs(rng, sizes)
+
+    def trained(self, parameters: Mapping[str, Any]) -> list[str]:
+        """The names of the parameters that the gradient is for."""
+        return [name for name in parameters if self.is_state is None or not self.is_state(name)]
+
+    def value(self, ops: Any, parameters: Mapping[str, Any], inputs: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """What `compute` returns: the value, and the new values of the state, if there is one."""
+        found = self.compute(ops, parameters, **inputs)
+        return (found, {}) if self.is_state is None else found
 
 
 def dense(rng: np.random.Generator, name: str, inputs: int, outputs: int) -> Arrays:
@@ -94,6 +121,20 @@ def dense(rng: np.random.Generator, name: str, inputs: int, outputs: int) -> Arr
         f"w{name}": (rng.standard_normal((inputs, outputs)) / inputs**0.5).astype(np.float32),
         f"b{name}": np.zeros(outputs, np.float32),
     }
+
+
+def fold_batch_norm(parameters: Arrays) -> Arrays:
+    """Parameters in which batch norm for inference is part of the convolution before it, as users do it by hand.
+
+    ``NAME_w, NAME_scale, NAME_shift, NAME_mean, NAME_var`` become ``NAME_w, NAME_b``.
+    """
+    folded = dict(parameters)
+    for name in [key.removesuffix("_scale") for key in parameters if key.endswith("_scale")]:
+        scale, shift, mean, var = (folded.pop(f"{name}_{part}").astype(np.float64) for part in BATCH_NORM)
+        scale = scale / np.sqrt(var + 1e-5)
+        folded[f"{name}_w"] = (folded[f"{name}_w"] * scale[:, None, None, None]).astype(np.float32)
+        folded[f"{name}_b"] = (shift - mean * scale).astype(np.float32)
+    return folded
 
 
 def workloads() -> list[Workload]:

@@ -21,6 +21,22 @@ class _Ops:
     def image(self, x):
         return x
 
+    def global_average(self, x):
+        return gw.mean(x, (2, 3))
+
+    def batch_norm(self, x, scale, shift, mean, var):
+        return gw.nn.batch_norm(x, mean, var, scale, shift)
+
+    def batch_norm_training(self, x, scale, shift, mean, var):
+        return gw.nn.batch_norm(x, mean, var, scale, shift, training=True)
+
+    def self_attention(self, x, w, b, heads):
+        n, steps, width = x.shape
+        split = gw.reshape(x @ w + b, (n, steps, 3, heads, width // heads))
+        q, k, v = (gw.permute_dims(split[:, :, i], (0, 2, 1, 3)) for i in range(3))
+        mixed = gw.nn.scaled_dot_product_attention(q, k, v)
+        return gw.reshape(gw.permute_dims(mixed, (0, 2, 1, 3)), (n, steps, width))
+
     def flatten(self, x):
         return gw.flatten(x, 1)
 
@@ -47,12 +63,13 @@ class Graphwright(Peer):
     def build(self, workload, parameters, inputs):
         p = {name: gw.Variable(value, name=name) for name, value in parameters.items()}
         args = {name: self._placeholder(workload, name, value) for name, value in inputs.items()}
-        value = workload.compute(_Ops(), p, **args)
+        value, state = workload.value(_Ops(), p, args)
         outputs, updates = [value], {}
         if workload.kind == "gradient":
             outputs += gw.grad(value, [args[name] for name in workload.wrt])
         elif workload.kind == "train":
-            updates = _sgd(workload, list(p.values()), gw.grad(value, list(p.values())))
+            trained = [p[name] for name in workload.trained(p)]
+            updates = _sgd(workload, trained, gw.grad(value, trained)) | {p[name]: new for name, new in state.items()}
         # A single output is returned as it is, not in a list, as users would have it.
         single = len(outputs) == 1
         f = gw.function(list(args.values()), outputs[0] if single else outputs, updates=updates, name=workload.name)

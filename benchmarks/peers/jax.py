@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..peer import Peer, Session, Vocabulary
+from ..workload import fold_batch_norm
 
 jax: Any = None
 jnp: Any = None
@@ -19,6 +20,9 @@ class _Ops(Vocabulary):
     def exp(self, x):
         return jnp.exp(x)
 
+    def relu(self, x):
+        return jax.nn.relu(x)
+
     def gelu(self, x):
         return jax.nn.gelu(x, approximate=False)
 
@@ -29,10 +33,23 @@ class _Ops(Vocabulary):
         # XLA's convolutions want channels last.
         return jnp.transpose(x, (0, 2, 3, 1))
 
-    def conv2d(self, x, w, b):
-        return jax.lax.conv_general_dilated(x, w, (1, 1), "VALID", dimension_numbers=("NHWC", "OIHW", "NHWC")) + b
+    def conv2d(self, x, w, b, stride=1, padding=0):
+        y = jax.lax.conv_general_dilated(
+            x, w, (stride, stride), [(padding, padding)] * 2, dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+        return y if b is None else y + b
 
-    def max_pool2d(self, x, size):
+    def batch_norm_training(self, x, scale, shift, mean, var):
+        axes = (0, 1, 2)
+        count = x.size // x.shape[3]
+        center, spread = jnp.mean(x, axes), jnp.var(x, axes)
+        y = (x - center) * jax.lax.rsqrt(spread + 1e-5) * scale + shift
+        return y, 0.9 * mean + 0.1 * center, 0.9 * var + 0.1 * spread * (count / (count - 1))
+
+    def max_pool2d(self, x, size, stride=None, padding=0):
+        if stride not in (None, size) or padding:
+            pads = ((0, 0), (padding, padding), (padding, padding), (0, 0))
+            return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, size, size, 1), (1, stride, stride, 1), pads)
         # The gradient of reduce_window is slow on the CPU; that of this form is fused. Windows that do not fit are cut.
         n, height, width, channels = x.shape
         rows, columns = height // size, width // size
@@ -42,6 +59,14 @@ class _Ops(Vocabulary):
     def flatten(self, x):
         return jnp.reshape(jnp.transpose(x, (0, 3, 1, 2)), (x.shape[0], -1))
 
+    def global_average(self, x):
+        return jnp.mean(x, (1, 2))
+
+    def self_attention(self, x, w, b, heads):
+        n, steps, width = x.shape
+        q, k, v = jnp.moveaxis(jnp.reshape(x @ w + b, (n, steps, 3, heads, width // heads)), 2, 0)
+        return jnp.reshape(jax.nn.dot_product_attention(q, k, v), x.shape)
+
     def layer_norm(self, x, w, b):
         mean = jnp.mean(x, -1, keepdims=True)
         variance = jnp.var(x, -1, keepdims=True)
@@ -50,6 +75,16 @@ class _Ops(Vocabulary):
     def cross_entropy(self, logits, labels):
         logs = jax.nn.log_softmax(logits)
         return -jnp.mean(jnp.take_along_axis(logs, labels[:, None], 1))
+
+
+def _stored(value):
+    """Weights of convolutions as XLA wants them: OIHW to HWIO."""
+    return jax.device_put(value.transpose(2, 3, 1, 0) if value.ndim == 4 else value)
+
+
+def _restored(value):
+    value = np.array(value)
+    return value.transpose(3, 2, 0, 1) if value.ndim == 4 else value
 
 
 class Jax(Peer):
@@ -72,7 +107,9 @@ class Jax(Peer):
 
     def build(self, workload, parameters, inputs):
         x = {name: jax.device_put(value) for name, value in inputs.items()}
-        state = {name: jax.device_put(value) for name, value in parameters.items()}
+        if workload.kind == "forward":
+            parameters = fold_batch_norm(parameters)
+        state = {name: _stored(value) for name, value in parameters.items()}
         if workload.kind == "train":
             return self._train(workload, state, x)
 
@@ -80,18 +117,24 @@ class Jax(Peer):
         return Session(
             lambda: jax.block_until_ready(function(state, x)),
             lambda r: [np.asarray(a) for a in jax.tree.leaves(r)],
-            lambda: {name: np.asarray(value) for name, value in state.items()},
+            lambda: {name: _restored(value) for name, value in state.items()},
         )
 
     def _train(self, workload, state, x):
-        velocity = {name: jnp.zeros_like(p) for name, p in state.items()} if workload.momentum else {}
+        trained = workload.trained(state)
+        velocity = {name: jnp.zeros_like(state[name]) for name in trained} if workload.momentum else {}
         held = [state, velocity]
 
+        def loss_and_state(trained, rest, x):
+            return workload.value(_Ops(), trained | rest, x)
+
         def update(p, v, x):
-            loss, g = jax.value_and_grad(_value(workload))(p, x)
+            rest = {name: value for name, value in p.items() if name not in trained}
+            p = {name: p[name] for name in trained}
+            (loss, new), g = jax.value_and_grad(loss_and_state, has_aux=True)(p, rest, x)
             if workload.momentum:
                 v = g = jax.tree.map(lambda v, g: workload.momentum * v + g, v, g)
-            return jax.tree.map(lambda p, g: p - workload.learning_rate * g, p, g), v, loss
+            return jax.tree.map(lambda p, g: p - workload.learning_rate * g, p, g) | new, v, loss
 
         function = jax.jit(update, donate_argnums=(0, 1))
 
@@ -100,7 +143,7 @@ class Jax(Peer):
             return loss
 
         return Session(
-            step, lambda r: [np.asarray(r)], lambda: {name: np.array(value) for name, value in held[0].items()},
+            step, lambda r: [np.asarray(r)], lambda: {name: _restored(value) for name, value in held[0].items()},
         )
 
 

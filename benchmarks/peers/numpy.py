@@ -6,16 +6,20 @@ import numpy as np
 
 from .. import tape
 from ..peer import Peer, Session
+from ..workload import fold_batch_norm
 
 
 class Numpy(Peer):
     name, title, compiles = "numpy", "NumPy", False
     dtype = np.float32
+    folds = True
 
     def load(self, threads):
         return np.__version__
 
     def build(self, workload, parameters, inputs):
+        if self.folds and workload.kind == "forward":
+            parameters = fold_batch_norm(parameters)
         p, x = ({n: self._cast(v) for n, v in arrays.items()} for arrays in (parameters, inputs))
         make = {"forward": _forward, "gradient": _gradient, "train": _train}[workload.kind]
         return Session(
@@ -28,6 +32,7 @@ class Numpy(Peer):
 
 class Reference(Numpy):
     name, title, default, dtype = "reference", "NumPy in float64", False, np.float64
+    folds = False
     ours = True  # the interpreter that starts the benchmarks has NumPy
 
 
@@ -49,18 +54,20 @@ def _gradient(workload, p, x):
 
 def _train(workload, p, x):
     ops = tape.Taped()
-    velocity = {n: np.zeros_like(v) for n, v in p.items()}
+    trained = workload.trained(p)
+    velocity = {n: np.zeros_like(p[n]) for n in trained}
 
     def step():
-        leaves = {n: tape.Value(v) for n, v in p.items()}
-        loss = workload.compute(ops, leaves, **x)
-        for (name, value), g in zip(p.items(), tape.gradients(loss, list(leaves.values()))):
+        leaves = {n: tape.Value(p[n]) for n in trained}
+        loss, state = workload.value(ops, p | leaves, x)
+        p.update(state)
+        for name, g in zip(trained, tape.gradients(loss, list(leaves.values()))):
             if workload.momentum:
                 v = velocity[name]
                 v *= workload.momentum
                 v += g
                 g = v
-            value -= workload.learning_rate * g
+            p[name] -= workload.learning_rate * g
         return (loss.data,)
 
     return step

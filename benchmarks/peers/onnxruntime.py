@@ -38,26 +38,41 @@ class _Ops(Vocabulary):
     def exp(self, x):
         return self.node("Exp", x)
 
+    def relu(self, x):
+        return self.node("Relu", x)
+
     def gelu(self, x):
         return self.node("Gelu", x)
 
     def linear(self, x, w, b):
-        return self.node("Gemm", x, w, b)
+        return self.node("MatMul", x, w) + b  # of matrices, the runtime makes a Gemm
 
     def image(self, x):
         return x
 
-    def conv2d(self, x, w, b):
-        return self.node("Conv", x, w, b)
+    def conv2d(self, x, w, b, stride=1, padding=0):
+        return self.node("Conv", x, w, *([] if b is None else [b]), strides=[stride] * 2, pads=[padding] * 4)
 
-    def max_pool2d(self, x, size):
-        return self.node("MaxPool", x, kernel_shape=[size, size], strides=[size, size])
+    def batch_norm(self, x, scale, shift, mean, var):
+        return self.node("BatchNormalization", x, scale, shift, mean, var, epsilon=1e-5)
+
+    def max_pool2d(self, x, size, stride=None, padding=0):
+        return self.node(
+            "MaxPool", x, kernel_shape=[size] * 2, strides=[stride or size] * 2, pads=[padding] * 4,
+        )
+
+    def global_average(self, x):
+        return self.flatten(self.node("GlobalAveragePool", x))
 
     def flatten(self, x):
         return self.node("Flatten", x)
 
     def layer_norm(self, x, w, b):
         return self.node("LayerNormalization", x, w, b, axis=-1, epsilon=1e-5)
+
+    def self_attention(self, x, w, b, heads):
+        # What onnxruntime.transformers.optimizer makes of attention written in ONNX.
+        return self.node("Attention", x, w, b, domain="com.microsoft", num_heads=heads)
 
     def cross_entropy(self, logits, labels):
         return self.node("SoftmaxCrossEntropyLoss", logits, labels)
@@ -124,8 +139,9 @@ def _model(workload, parameters, inputs):
     ops.node("Identity", value)
     ops.nodes[-1].output[0] = "result"
     result = make("result", onnx.TensorProto.FLOAT, None)
+    opsets = [onnx.helper.make_opsetid("", OPSET), onnx.helper.make_opsetid("com.microsoft", 1)]
     graph = onnx.helper.make_graph(ops.nodes, workload.name, described, [result], ops.constants)
-    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", OPSET)], ir_version=9)
+    return onnx.helper.make_model(graph, opset_imports=opsets, ir_version=9)
 
 
 PEERS = [OnnxRuntime()]

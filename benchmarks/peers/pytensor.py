@@ -29,6 +29,9 @@ class _Ops(Vocabulary):
     def image(self, x):
         return x
 
+    def relu(self, x):
+        return pt.maximum(x, np.float32(0))
+
     def flatten(self, x):
         return pt.flatten(x, 2)
 
@@ -36,6 +39,12 @@ class _Ops(Vocabulary):
         centered = x - pt.mean(x, axis=-1, keepdims=True)
         variance = pt.mean(pt.sqr(centered), axis=-1, keepdims=True)
         return centered / pt.sqrt(variance + np.float32(1e-5)) * w + b
+
+    def self_attention(self, x, w, b, heads):
+        n, steps, width = x.type.shape
+        q, k, v = pt.reshape(x @ w + b, (n, steps, 3, heads, width // heads)).transpose(2, 0, 3, 1, 4)
+        scores = pt.special.softmax(q @ k.swapaxes(-1, -2) * np.float32((width // heads) ** -0.5), axis=-1)
+        return (scores @ v).swapaxes(1, 2).reshape((n, steps, width))
 
     def cross_entropy(self, logits, labels):
         logs = pt.special.log_softmax(logits, axis=-1)
@@ -59,13 +68,15 @@ class Pytensor(Peer):
     def build(self, workload, parameters, inputs):
         p = {name: pytensor.shared(value, name=name) for name, value in parameters.items()}
         # Inputs as shared variables are neither checked nor copied at a call.
-        x = {name: pytensor.shared(value, name=name, borrow=True) for name, value in inputs.items()}
-        value = workload.compute(_Ops(), p, **x)
+        x = {name: pytensor.shared(value, name=name, borrow=True, shape=value.shape) for name, value in inputs.items()}
+        value, state = workload.value(_Ops(), p, x)
         outputs, updates = [value], []
         if workload.kind == "gradient":
             outputs += pytensor.grad(value, [x[name] for name in workload.wrt])
         elif workload.kind == "train":
-            updates = _sgd(workload, list(p.values()), pytensor.grad(value, list(p.values())))
+            trained = [p[name] for name in workload.trained(p)]
+            updates = _sgd(workload, trained, pytensor.grad(value, trained))
+            updates += [(p[name], new) for name, new in state.items()]
         function = pytensor.function([], outputs, updates=updates)
         function.trust_input = True
         return Session(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..peer import Peer, Session, Vocabulary
+from ..workload import fold_batch_norm
 
 torch: Any = None
 F: Any = None
@@ -17,26 +18,43 @@ class _Ops(Vocabulary):
     def exp(self, x):
         return torch.exp(x)
 
+    def relu(self, x):
+        return F.relu(x, inplace=True)
+
     def gelu(self, x):
         return F.gelu(x)
 
     def linear(self, x, w, b):
-        return torch.addmm(b, x, w)
+        return torch.addmm(b, x, w) if x.ndim == 2 else F.linear(x, w.mT, b)
 
     def image(self, x):
         return x.contiguous(memory_format=torch.channels_last)
 
-    def conv2d(self, x, w, b):
-        return F.conv2d(x, w, b)
+    def conv2d(self, x, w, b, stride=1, padding=0):
+        return F.conv2d(x, w, b, stride, padding)
 
-    def max_pool2d(self, x, size):
-        return F.max_pool2d(x, size)
+    def batch_norm(self, x, scale, shift, mean, var):
+        return F.batch_norm(x, mean, var, scale, shift)
+
+    def batch_norm_training(self, x, scale, shift, mean, var):
+        return F.batch_norm(x, mean, var, scale, shift, training=True), mean, var  # it has overwritten the statistics
+
+    def max_pool2d(self, x, size, stride=None, padding=0):
+        return F.max_pool2d(x, size, stride, padding)
+
+    def global_average(self, x):
+        return torch.mean(x, (2, 3))
 
     def flatten(self, x):
         return torch.flatten(x, 1)
 
     def layer_norm(self, x, w, b):
         return F.layer_norm(x, x.shape[-1:], w, b)
+
+    def self_attention(self, x, w, b, heads):
+        n, steps, width = x.shape
+        q, k, v = self.linear(x, w, b).view(n, steps, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
+        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(x.shape)
 
     def cross_entropy(self, logits, labels):
         return F.cross_entropy(logits, labels)
@@ -47,8 +65,24 @@ def _stored(p):
     return p.contiguous(memory_format=torch.channels_last) if p.ndim == 4 else p
 
 
+def _model(workload, p):
+    """A module for inference, the parameters of which `torch.compile` takes for constants when it freezes."""
+
+    class Model(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            for name, value in p.items():
+                self.register_buffer(name, value)
+
+        def forward(self, **x):
+            return workload.compute(_Ops(), {name: getattr(self, name) for name in p}, **x)
+
+    return Model().eval()
+
+
 class Eager(Peer):
     name, title, compiles = "pytorch", "PyTorch", False
+    folds = True  # torch.nn.utils.fusion.fuse_conv_bn_eval and its like are for eager use
 
     def load(self, threads):
         global torch, F
@@ -62,6 +96,8 @@ class Eager(Peer):
         return function
 
     def build(self, workload, parameters, inputs):
+        if self.folds and workload.kind == "forward":
+            parameters = fold_batch_norm(parameters)
         p = {name: _stored(torch.from_numpy(value.copy())) for name, value in parameters.items()}
         x = {name: torch.from_numpy(value.copy()) for name, value in inputs.items()}
         make = {"forward": self._forward, "gradient": self._gradient, "train": self._train}[workload.kind]
@@ -72,8 +108,13 @@ class Eager(Peer):
 
     def _forward(self, workload, p, x):
         torch.set_grad_enabled(False)
-        function = self.compiled(lambda: workload.compute(_Ops(), p, **x))
-        return lambda: (function(),)
+        function = self.compiled(_model(workload, p))
+
+        def step():
+            with torch.inference_mode():
+                return (function(**x),)
+
+        return step
 
     def _gradient(self, workload, p, x):
         wrt = [x[name].requires_grad_() for name in workload.wrt]
@@ -86,11 +127,11 @@ class Eager(Peer):
         return step
 
     def _train(self, workload, p, x):
-        parameters = [t.requires_grad_() for t in p.values()]
+        parameters = [p[name].requires_grad_() for name in workload.trained(p)]
         optimizer = torch.optim.SGD(
             parameters, lr=workload.learning_rate, momentum=workload.momentum, fused=True,
         )
-        function = self.compiled(lambda: workload.compute(_Ops(), p, **x))
+        function = self.compiled(lambda: workload.value(_Ops(), p, x)[0])
 
         def step():
             optimizer.zero_grad()
@@ -104,9 +145,10 @@ class Eager(Peer):
 
 class Compiled(Eager):
     name, title, compiles = "torch_compile", "torch.compile", True
+    folds = False  # freezing does it
 
     def environment(self, threads, cache):
-        return {"TORCHINDUCTOR_CACHE_DIR": cache}
+        return {"TORCHINDUCTOR_CACHE_DIR": cache, "TORCHINDUCTOR_FREEZING": "1"}
 
     def compiled(self, function):
         return torch.compile(function)
