@@ -4,11 +4,13 @@
 #   make test    the test suite
 #   make fuzz    random graphs, compiled and compared (docs/reliability.md)
 #   make lint    ruff, mypy --strict, the import law
-#   make bench   the benchmarks, side by side with other frameworks
+#   make bench   the benchmarks, side by side with other frameworks (quickly: ARGS=--quick)
+#   make scaling time per element, compile time per node, memory over what is alive (docs/performance.md)
 #   make clean   remove what these commands made
 
 PYTHON ?= python3
 VENV ?= .venv
+BENCH_VENV ?= .venv-bench
 EXTRAS ?= test,demo
 WORKERS ?= 2
 ARGS ?=
@@ -24,7 +26,7 @@ TYPED := $(shell sed -n 's/^files = //p' setup.cfg | tr -d ,)
 # One stamp per set of extras, so that a second run installs nothing and needs no network.
 installed = $(VENV)/.installed-$(subst $(comma),-,$(subst $(space),,$(1)))
 
-.PHONY: help test fuzz demo lint bench clean
+.PHONY: help test fuzz demo lint bench scaling clean
 .DEFAULT_GOAL := help
 
 help:
@@ -45,11 +47,15 @@ lint: $(call installed,$(EXTRAS))
 	$(BIN)/mypy $(addprefix build/type-check/graphwright/,$(TYPED))
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.installed-peers
-	$(BIN)/python -m benchmarks.run $(ARGS)
+# The peers are gigabytes, and pin packages of ours: they have an environment of their own.
+bench: $(call installed,$(EXTRAS)) $(BENCH_VENV)/.installed
+	$(BIN)/python -m benchmarks.run --python-peers $(BENCH_VENV)/bin/python $(ARGS)
+
+scaling: $(call installed,$(EXTRAS))
+	$(BIN)/python -m benchmarks.scaling $(ARGS)
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(BENCH_VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.ready:
@@ -62,6 +68,7 @@ $(VENV)/.installed-%: setup.cfg pyproject.toml $(VENV)/.ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable '.[$(subst -,$(comma),$*)]'
 	touch $@
 
-$(VENV)/.installed-peers: benchmarks/requirements.txt $(call installed,$(EXTRAS))
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement benchmarks/requirements.txt
+$(BENCH_VENV)/.installed: benchmarks/requirements.txt
+	$(PYTHON) -m venv $(BENCH_VENV)
+	$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --requirement benchmarks/requirements.txt
 	touch $@

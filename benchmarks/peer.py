@@ -36,11 +36,15 @@ class Session:
     step : what is timed: one call, complete when it returns.
     results : what `step` returned, as arrays: the value, then for ``gradient`` the gradients.
     parameters : the parameters as they are now.
+    call : the same, compiled as it is, with inputs of another batch size; None where there is no such thing.
+    scratch : bytes that a call needs beside inputs, results and parameters, where the peer knows.
     """
 
     step: Callable[[], Any]
     results: Callable[[Any], list[np.ndarray]]
     parameters: Callable[[], Arrays] = dict
+    call: Callable[[Arrays], Any] | None = None
+    scratch: Callable[[], int] | None = None
 
 
 class Peer(ABC):

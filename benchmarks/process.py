@@ -58,12 +58,11 @@ class Worker:
 
     def measure(self, seconds: float) -> dict[str, Any]:
         """Samples of the workload, in seconds, taken for about so long."""
-        assert self._process.stdin is not None
-        try:
-            print(json.dumps({"seconds": seconds}), file=self._process.stdin)
-        except BrokenPipeError:
-            return {"error": self._ended()}
-        return self._reply(60 + 100 * seconds)
+        return self._ask({"seconds": seconds}, 60 + 100 * seconds)
+
+    def finish(self) -> dict[str, Any]:
+        """Scratch memory, and the latency of a new batch size."""
+        return self._ask({}, 300)
 
     def close(self) -> None:
         """End the process."""
@@ -75,6 +74,14 @@ class Worker:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+    def _ask(self, question: dict[str, Any], timeout: float) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        try:
+            print(json.dumps(question), file=self._process.stdin)
+        except BrokenPipeError:
+            return {"error": self._ended()}
+        return self._reply(timeout)
 
     def _reply(self, timeout: float) -> dict[str, Any]:
         assert self._process.stdout is not None

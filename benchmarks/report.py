@@ -6,7 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-__all__ = ["markdown", "ratio", "write"]
+from . import plots
+from .workload import workloads
+
+__all__ = ["joined", "limit_seconds", "markdown", "ratio", "short", "table", "tables", "write"]
 
 OURS = ("graphwright", "graphwright_static")
 UNSTEADY = 1.3
@@ -17,14 +20,8 @@ def write(run: dict[str, Any], folder: Path) -> list[Path]:
     files = [folder / "results.json", folder / "results.md"]
     files[0].write_text(json.dumps(run, indent=1) + "\n")
     files[1].write_text(markdown(run))
-    try:
-        import matplotlib
-    except ImportError:
-        return files
-    matplotlib.use("agg")
-    if any(ratio(row) for row in run["workloads"]):
+    if any(ratio(row) for row in run["workloads"]) and plots.results(run, folder / "results.png"):
         files.append(folder / "results.png")
-        _plot(run, files[-1])
     return files
 
 
@@ -40,11 +37,39 @@ def ratio(row: dict[str, Any], ours: str = OURS[0]) -> tuple[float, str] | None:
 
 def markdown(run: dict[str, Any]) -> str:
     """The tables: times, the rate we reach, compile times, what was left out."""
-    parts = [_head(run), _times(run), _limits(run), _compile_times(run), _memory(run), _notes(run)]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return "\n\n".join(part for part in tables(run).values() if part) + "\n"
 
 
-def _table(columns: list[str], rows: list[list[str]]) -> str:
+def tables(run: dict[str, Any]) -> dict[str, str]:
+    """The parts of the report by name; those with nothing to say are empty."""
+    return {
+        "machine": _head(run), "times": _times(run), "limits": _limits(run), "compile": _compile_times(run),
+        "batch": _new_batch(run), "memory": _memory(run), "notes": _notes(run),
+    }
+
+
+def short(run: dict[str, Any]) -> str:
+    """A table of a few columns: our time, the fastest peer's, and their ratio."""
+    rows = []
+    for row in run["workloads"]:
+        best = ratio(row)
+        if best:
+            cells = (row["peers"][name] for name in (OURS[0], best[1]))
+            rows.append([row["title"], *map(_milliseconds, cells), run["titles"][best[1]], f"{best[0]:.2f}"])
+    return table(["", "Graphwright, ms", "fastest peer, ms", "which", "ratio"], rows)
+
+
+def joined(before: dict[str, Any], run: dict[str, Any]) -> dict[str, Any]:
+    """A run with the rows of one before that it did not measure again; the machine is as the last one found it."""
+    rows = {row["name"]: row for row in [*before["workloads"], *run["workloads"]]}
+    order = [w.name for w in workloads() if w.name in rows]
+    peers = list(dict.fromkeys([*run["order"], *before["order"]]))
+    named = {key: before[key] | run[key] for key in ("titles", "versions")}
+    return run | named | {"order": peers, "workloads": [rows[name] for name in order]}
+
+
+def table(columns: list[str], rows: list[list[str]]) -> str:
+    """A table in Markdown, numbers to the right."""
     lines = ["| " + " | ".join(columns) + " |", "|---|" + "---:|" * (len(columns) - 1)]
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 
@@ -66,9 +91,19 @@ def _times(run: dict[str, Any]) -> str:
     for row in run["workloads"]:
         best = ratio(row)
         cells = [_milliseconds(row["peers"].get(name, {})) for name in names]
-        rows.append([row["title"], *cells, f"{best[0]:.2f} ({run['titles'][best[1]]})" if best else "-"])
-    heading = "Median time of a call in ms, and the time of the fastest peer divided by Graphwright's:\n\n"
-    return heading + _table(["", *(run["titles"][n] for n in names), "ratio"], rows)
+        reached = f"{best[0]:.2f} ({run['titles'][best[1]]})" if best else "-"
+        rows.append([row["title"], *cells, reached, _aim(row, best)])
+    heading = (
+        "Median time of a call in ms, the time of the fastest peer divided by Graphwright's, "
+        "and what this ratio is to be at least:\n\n"
+    )
+    return heading + table(["", *(run["titles"][n] for n in names), "ratio", "aim"], rows)
+
+
+def _aim(row: dict[str, Any], best: tuple[float, str] | None) -> str:
+    if best is None:
+        return f"{row['aim']:g}"
+    return f"{row['aim']:g}, met" if best[0] >= row["aim"] else f"{row['aim']:g}, missed"
 
 
 def _milliseconds(cell: dict[str, Any]) -> str:
@@ -92,7 +127,7 @@ def _limits(run: dict[str, Any]) -> str:
             if rates:
                 share = [f"{1e3 * limit:.3f}", f"{100 * limit / time:.0f} %"] if limit else ["-", "-"]
                 rows.append([f"{row['title']}: {run['titles'][name]}", ", ".join(rates), *share])
-    return "Against the machine's limit:\n\n" + _table(["", "rate", "limit ms", "share"], rows) if rows else ""
+    return "Against the machine's limit:\n\n" + table(["", "rate", "limit ms", "share"], rows) if rows else ""
 
 
 def unsteady(cell: dict[str, Any]) -> float:
@@ -115,11 +150,28 @@ def _compile_times(run: dict[str, Any]) -> str:
         [row["title"], *(_pair(row["peers"].get(name, {})) for name in names)] for row in run["workloads"]
     ]
     heading = "Seconds to compile and run once, with an empty cache / again in a new process:\n\n"
-    return heading + _table(["", *(run["titles"][n] for n in names)], rows) if names else ""
+    return heading + table(["", *(run["titles"][n] for n in names)], rows) if names else ""
 
 
 def _pair(cell: dict[str, Any]) -> str:
     return f"{cell['cold_s']:.2f} / {cell['cached_s']:.2f}" if "cached_s" in cell else "-"
+
+
+def _new_batch(run: dict[str, Any]) -> str:
+    names = [n for n in run["order"] if any("new_batch_s" in row["peers"].get(n, {}) for row in run["workloads"])]
+    rows = []
+    for row in run["workloads"]:
+        cells = [row["peers"].get(name, {}) for name in names]
+        if any("new_batch_s" in cell for cell in cells):
+            rows.append([row["title"], *map(_latency, cells)])
+    heading = "Milliseconds of the first call with another batch size / of the second:\n\n"
+    return heading + table(["", *(run["titles"][n] for n in names)], rows) if rows else ""
+
+
+def _latency(cell: dict[str, Any]) -> str:
+    if "new_batch_s" not in cell:
+        return "-"
+    return " / ".join(f"{1e3 * cell[key]:.3g}" for key in ("new_batch_s", "again_s"))
 
 
 def _memory(run: dict[str, Any]) -> str:
@@ -127,11 +179,22 @@ def _memory(run: dict[str, Any]) -> str:
     rows = [
         [row["title"], *(_megabytes(row["peers"].get(name, {})) for name in names)] for row in run["workloads"]
     ]
-    return "Peak resident memory of the process in MB:\n\n" + _table(["", *(run["titles"][n] for n in names)], rows)
+    heading = (
+        "Peak resident memory of the process in MB (above what it had after importing the peer; "
+        "scratch memory of a call, where the peer tells it):\n\n"
+    )
+    return heading + table(["", *(run["titles"][n] for n in names)], rows)
 
 
 def _megabytes(cell: dict[str, Any]) -> str:
-    return f"{cell['peak_rss'] / 2**20:.0f}" if cell.get("peak_rss") else "-"
+    if not cell.get("peak_rss"):
+        return "-"
+    text = f"{cell['peak_rss'] / 2**20:.0f}"
+    if not cell.get("imported_rss"):
+        return text
+    more = f"{(cell['peak_rss'] - cell['imported_rss']) / 2**20:.0f}"
+    scratch = f"; {cell['scratch'] / 2**20:.2f}" if "scratch" in cell else ""
+    return f"{text} ({more}{scratch})"
 
 
 def _notes(run: dict[str, Any]) -> str:
@@ -154,29 +217,3 @@ def _notes(run: dict[str, Any]) -> str:
     if missing:
         lines.append(f"- not installed: {', '.join(missing)}")
     return "\n".join(lines)
-
-
-def _plot(run: dict[str, Any], path: Path) -> None:
-    """Bars of each peer's time in units of ours."""
-    from matplotlib import pyplot as plt
-
-    rows = [row for row in run["workloads"] if ratio(row)]
-    names = [n for n in run["order"] if n != OURS[0] and any("median_s" in row["peers"].get(n, {}) for row in rows)]
-    figure, axes = plt.subplots(figsize=(9, 1.2 + 0.16 * len(rows) * (len(names) + 1)), layout="constrained")
-    height = 0.8 / max(len(names), 1)
-    for number, name in enumerate(names):
-        places, times = [], []
-        for place, row in enumerate(rows):
-            cell = row["peers"].get(name, {})
-            if "median_s" in cell:
-                places.append(place + (number + 0.5) * height - 0.4)
-                times.append(cell["median_s"] / row["peers"][OURS[0]]["median_s"])
-        bars = axes.barh(places, times, 0.9 * height, label=run["titles"][name])
-        axes.bar_label(bars, fmt="%.2g", fontsize=7, padding=2)
-    axes.axvline(1, color="black", linewidth=1)
-    axes.set(xscale="log", xlabel="time divided by Graphwright's (right of the line: slower than Graphwright)")
-    axes.set_yticks(range(len(rows)), [row["title"] for row in rows])
-    axes.invert_yaxis()
-    axes.legend(fontsize=8)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)

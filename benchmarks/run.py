@@ -14,12 +14,14 @@ results are there.
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +73,7 @@ class Runner:
         sizes = workload.tiny if self.options.tiny else workload.sizes
         cells: dict[str, dict[str, Any]] = {}
         workers: dict[str, Worker] = {}
-        self.say(f"{workload.title}")
+        self.say(workload.title)
         with tempfile.TemporaryDirectory(prefix="benchmarks-") as name:
             folder = Path(name)
             try:
@@ -79,10 +81,12 @@ class Runner:
                 reference.close()
                 if reference.failure:
                     raise SystemExit(f"the reference failed: {reference.failure}")
-                for peer in self.peers:
-                    cells[peer.name], worker = self.prepare(peer, workload, folder, reference.results)
-                    if worker is not None:
-                        workers[peer.name] = worker
+                # Together where nobody measures how long it takes: most of it is imports.
+                with ThreadPoolExecutor(1 if self.options.compile_times else self.options.threads) as pool:
+                    prepared = pool.map(lambda p: self.prepare(p, workload, folder, reference.results), self.peers)
+                    for peer, (cells[peer.name], worker) in zip(self.peers, prepared):
+                        if worker is not None:
+                            workers[peer.name] = worker
                 self.measure(workers, cells)
             finally:
                 for worker in workers.values():
@@ -90,7 +94,7 @@ class Runner:
         return {
             "name": workload.name, "title": workload.title, "sizes": dict(sizes), "peers": cells,
             "flops": workload.flops(sizes) if workload.flops else None,
-            "nbytes": workload.nbytes(sizes) if workload.nbytes else None,
+            "nbytes": workload.nbytes(sizes) if workload.nbytes else None, "aim": workload.aim,
         }
 
     def start(self, peer: Peer, workload: Workload, folder: Path) -> Worker:
@@ -99,10 +103,15 @@ class Runner:
         if options.compile_times:
             cache = folder / "cache" / peer.name
         cache.mkdir(parents=True, exist_ok=True)
-        return Worker(
-            peer, workload, python=sys.executable if peer.ours else options.python_peers or sys.executable,
-            threads=options.threads, tiny=options.tiny, cpus=self.cpus, folder=folder, cache=cache,
-        )
+        pythons = (options.python_peers or sys.executable).split(",")
+        for python in [sys.executable] if peer.ours else pythons:
+            worker = Worker(
+                peer, workload, python=python, threads=options.threads, tiny=options.tiny, cpus=self.cpus,
+                folder=folder, cache=cache,
+            )
+            if "missing" not in worker.ready:
+                break
+        return worker
 
     def prepare(
         self, peer: Peer, workload: Workload, folder: Path, reference: Path,
@@ -120,6 +129,7 @@ class Runner:
         failure = worker.failure or self.check(workload, worker, reference, cell)
         if failure is None:
             self.versions[peer.name] = worker.ready["version"]
+            cell["imported_rss"] = worker.ready["imported_rss"]
             return cell, worker
         worker.close()
         if failure.startswith("missing"):
@@ -151,6 +161,7 @@ class Runner:
                 cells[name] |= {"calls": reply["calls"], "peak_rss": reply["peak_rss"]}
         for name in names:
             cells[name] |= _summary(samples[name])
+            cells[name] |= {k: v for k, v in workers[name].finish().items() if v is not None and k != "error"}
             self.say(f"  {peers()[name].title:24s}{1e3 * cells[name]['median_s']:12.5f} ms")
 
     def say(self, text: str) -> None:
@@ -173,13 +184,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--peers", metavar="A,B", help="peers, by name")
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds, no compile times")
     parser.add_argument("--rounds", type=int, help="rounds (default 5, quick 3)")
-    parser.add_argument("--seconds", type=float, help="seconds for each peer in a round (default 2, quick 0.5)")
+    parser.add_argument("--seconds", type=float, help="seconds for each peer in a round (default 2, quick 0.3)")
     parser.add_argument("--threads", type=int, default=2, help="threads for each peer (default 2)")
     parser.add_argument(
         "--compile-times", action=argparse.BooleanOptionalAction, default=None,
         help="measure compilation with an empty cache, and from the cache (default: unless quick)",
     )
-    parser.add_argument("--python-peers", metavar="PATH", help="the interpreter in which the peers are installed")
+    parser.add_argument(
+        "--python-peers", metavar="A,B", help="interpreters in which peers are installed; each is looked for in turn",
+    )
+    parser.add_argument(
+        "--keep", action="store_true", help="keep the other workloads of the results that are there",
+    )
     parser.add_argument("--out", default=str(_ROOT / "build" / "bench"), help="folder for the results (build/bench)")
     parser.add_argument("--tiny", action="store_true", help="tiny sizes: a test of the benchmarks themselves")
     parser.add_argument("--no-limits", dest="limits", action="store_false", help="do not measure the machine's limits")
@@ -196,15 +212,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("peers:", *(f"  {p.name:20s}{p.title}" for p in peers().values()), sep="\n")
         return 0
     options.rounds = options.rounds or (3 if options.quick else 5)
-    options.seconds = options.seconds or (0.5 if options.quick else 2.0)
+    options.seconds = options.seconds or (0.3 if options.quick else 2.0)
     if options.compile_times is None:
         options.compile_times = not options.quick
-    if options.python_peers and not shutil.which(options.python_peers):
-        raise SystemExit(f"no interpreter {options.python_peers!r}")
+    for python in (options.python_peers or sys.executable).split(","):
+        if not shutil.which(python):
+            raise SystemExit(f"no interpreter {python!r}")
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
     runner = Runner(options)
     run = runner.run()
+    if options.keep and (out / "results.json").exists():
+        run = report.joined(json.loads((out / "results.json").read_text()), run)
     files = report.write(run, out)
     print("\n" + report.markdown(run))
     print("written:", *files)

@@ -1,7 +1,8 @@
 """The process of one peer and one workload: prepare, save results to be checked, then measure on request.
 
 It is started as a script, by the peer's interpreter. Replies are lines of JSON on standard output: one
-when it is ready, then one for each line read from standard input, which asks for samples.
+when it is ready, then one for each line read from standard input, which asks for samples, or for what is
+measured once at the end.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def prepare(job: dict[str, Any]) -> tuple[Session, dict[str, Any]]:
     parameters, inputs = workload.data(job["tiny"])
     start = time.perf_counter()
     version = peer.load(job["threads"])
-    loaded = time.perf_counter()
+    loaded, imported = time.perf_counter(), _peak_rss()
     session = peer.build(workload, parameters, inputs)
     result = session.step()
     compiled = time.perf_counter()
@@ -53,8 +54,29 @@ def prepare(job: dict[str, Any]) -> tuple[Session, dict[str, Any]]:
     np.savez(job["results"], **arrays)
     return session, {
         "version": version, "python": sys.version.split()[0], "import_s": loaded - start,
-        "compile_s": compiled - loaded if peer.compiles else None,
+        "compile_s": compiled - loaded if peer.compiles else None, "imported_rss": imported,
     }
+
+
+def finish(job: dict[str, Any], session: Session) -> dict[str, Any]:
+    """What is measured once: memory, and the first call with another batch size, and the second."""
+    reply: dict[str, Any] = {"scratch": session.scratch() if session.scratch else None}
+    workload = find(job["workload"])[0]
+    if session.call is None or not workload.batched:
+        return reply
+    _, inputs = workload.data(job["tiny"])
+    session.call(inputs)
+    other = {name: _another_batch(value) for name, value in inputs.items()}
+    for key in ("new_batch_s", "again_s"):
+        start = time.perf_counter()
+        session.call(other)
+        reply[key] = time.perf_counter() - start
+    return reply
+
+
+def _another_batch(value: np.ndarray) -> np.ndarray:
+    """A quarter less, or two of one."""
+    return value[:-(-len(value) * 3 // 4)].copy() if len(value) > 1 else np.concatenate([value, value])
 
 
 def measure(step: Callable[[], Any], seconds: float) -> dict[str, Any]:
@@ -113,7 +135,9 @@ def main() -> None:
     print(json.dumps(reply), file=replies)
     if session is not None:
         for line in sys.stdin:
-            print(json.dumps(measure(session.step, json.loads(line)["seconds"])), file=replies)
+            asked = json.loads(line)
+            found = measure(session.step, asked["seconds"]) if "seconds" in asked else finish(job, session)
+            print(json.dumps(found), file=replies)
 
 
 if __name__ == "__main__":

@@ -79,6 +79,7 @@ class Workload:
     tolerance, change_tolerance : largest error allowed of values, and of the changes of parameters by the training
         steps (sums of many gradients), relative to the largest value or change.
     leave_out : peers not measured here, with the reason.
+    aim : how many times longer than Graphwright the fastest peer is to take, at least.
     """
 
     name: str
@@ -99,6 +100,7 @@ class Workload:
     tolerance: float = 1e-4
     change_tolerance: float = 1e-3
     leave_out: Mapping[str, str] = field(default_factory=dict)
+    aim: float = 1.0
 
     def data(self, tiny: bool = False, seed: int = 0) -> tuple[Arrays, Arrays]:
         """Parameters and inputs: the same for each peer."""

@@ -61,6 +61,24 @@ class Graphwright(Peer):
         return gw.__version__
 
     def build(self, workload, parameters, inputs):
+        f, p = self.function(workload, parameters, inputs)
+        given = tuple(inputs.values())
+        return Session(
+            lambda: f(*given), lambda r: [np.asarray(a) for a in (r if isinstance(r, list) else [r])],
+            lambda: {name: np.array(v.value) for name, v in p.items()},
+            (lambda new: f(*new.values())) if self.symbolic else None, lambda: self.memory(f, workload, inputs),
+        )
+
+    def dims(self, workload, inputs):
+        """The values of the symbolic dimensions."""
+        return {"N": len(next(iter(inputs.values())))} if workload.batched and self.symbolic else {}
+
+    def memory(self, f, workload, inputs):
+        """Bytes of the arena: without symbolic dimensions, the formula is a number."""
+        return int(f.memory(**self.dims(workload, inputs)))
+
+    def function(self, workload, parameters, inputs):
+        """The compiled workload, and its variables by name."""
         p = {name: gw.Variable(value, name=name) for name, value in parameters.items()}
         args = {name: self._placeholder(workload, name, value) for name, value in inputs.items()}
         value, state = workload.value(_Ops(), p, args)
@@ -73,11 +91,7 @@ class Graphwright(Peer):
         # A single output is returned as it is, not in a list, as users would have it.
         single = len(outputs) == 1
         f = gw.function(list(args.values()), outputs[0] if single else outputs, updates=updates, name=workload.name)
-        given = tuple(inputs.values())
-        return Session(
-            lambda: f(*given), lambda r: [np.asarray(a) for a in ([r] if single else r)],
-            lambda: {name: np.array(v.value) for name, v in p.items()},
-        )
+        return f, p
 
     def _placeholder(self, workload, name, value):
         shape = ("N", *value.shape[1:]) if workload.batched and self.symbolic else value.shape

@@ -118,6 +118,7 @@ class Jax(Peer):
             lambda: jax.block_until_ready(function(state, x)),
             lambda r: [np.asarray(a) for a in jax.tree.leaves(r)],
             lambda: {name: _restored(value) for name, value in state.items()},
+            lambda new: jax.block_until_ready(function(state, new)), lambda: _scratch(function, state, x),
         )
 
     def _train(self, workload, state, x):
@@ -138,13 +139,18 @@ class Jax(Peer):
 
         function = jax.jit(update, donate_argnums=(0, 1))
 
-        def step():
+        def step(x=x):
             held[0], held[1], loss = jax.block_until_ready(function(held[0], held[1], x))
             return loss
 
         return Session(
             step, lambda r: [np.asarray(r)], lambda: {name: _restored(value) for name, value in held[0].items()},
+            step, lambda: _scratch(function, *held, x),
         )
+
+
+def _scratch(function, *arguments):
+    return function.lower(*arguments).compile().memory_analysis().temp_size_in_bytes
 
 
 def _value(workload):

@@ -117,24 +117,35 @@ class OnnxRuntime(Peer):
     def build(self, workload, parameters, inputs):
         if workload.kind != "forward":
             raise Unsupported("inference only")
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1
-        options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_ALL
-        model = _model(workload, parameters, inputs)
-        session = runtime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        session = self._session(_model(workload, parameters, inputs))
+        dynamic: list[Any] = []
+
+        def call(new):
+            # All sizes are known to the session that is timed; the first of these calls makes one for any batch.
+            if not dynamic:
+                dynamic.append(self._session(_model(workload, parameters, inputs, dynamic=True)))
+            return dynamic[0].run(None, new)
+
         binding = session.io_binding()
         for name, value in inputs.items():
             binding.bind_ortvalue_input(name, runtime.OrtValue.ortvalue_from_numpy(value))
         binding.bind_output("result")
         return Session(
-            lambda: session.run_with_iobinding(binding), lambda r: [binding.copy_outputs_to_cpu()[0]],
+            lambda: session.run_with_iobinding(binding), lambda r: [binding.copy_outputs_to_cpu()[0]], call=call,
         )
 
+    def _session(self, model):
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1
+        options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_ALL
+        return runtime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
-def _model(workload, parameters, inputs):
+
+def _model(workload, parameters, inputs, dynamic=False):
     ops = _Ops()
     make = onnx.helper.make_tensor_value_info
-    described = [make(n, onnx.helper.np_dtype_to_tensor_dtype(v.dtype), v.shape) for n, v in inputs.items()]
+    shapes = {n: ("N", *v.shape[1:]) if dynamic else v.shape for n, v in inputs.items()}
+    described = [make(n, onnx.helper.np_dtype_to_tensor_dtype(v.dtype), shapes[n]) for n, v in inputs.items()]
     value = workload.compute(ops, parameters, **{name: _Value(ops, name) for name in inputs})
     ops.node("Identity", value)
     ops.nodes[-1].output[0] = "result"

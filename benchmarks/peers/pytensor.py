@@ -41,8 +41,9 @@ class _Ops(Vocabulary):
         return centered / pt.sqrt(variance + np.float32(1e-5)) * w + b
 
     def self_attention(self, x, w, b, heads):
-        n, steps, width = x.type.shape
-        q, k, v = pt.reshape(x @ w + b, (n, steps, 3, heads, width // heads)).transpose(2, 0, 3, 1, 4)
+        n, (_, steps, width) = x.shape[0], x.type.shape
+        split = pt.reshape(x @ w + b, (n, steps, 3, heads, width // heads)).transpose(2, 0, 3, 1, 4)
+        q, k, v = split[0], split[1], split[2]
         scores = pt.special.softmax(q @ k.swapaxes(-1, -2) * np.float32((width // heads) ** -0.5), axis=-1)
         return (scores @ v).swapaxes(1, 2).reshape((n, steps, width))
 
@@ -68,7 +69,8 @@ class Pytensor(Peer):
     def build(self, workload, parameters, inputs):
         p = {name: pytensor.shared(value, name=name) for name, value in parameters.items()}
         # Inputs as shared variables are neither checked nor copied at a call.
-        x = {name: pytensor.shared(value, name=name, borrow=True, shape=value.shape) for name, value in inputs.items()}
+        shapes = {name: (None, *v.shape[1:]) if workload.batched else v.shape for name, v in inputs.items()}
+        x = {name: pytensor.shared(v, name=name, borrow=True, shape=shapes[name]) for name, v in inputs.items()}
         value, state = workload.value(_Ops(), p, x)
         outputs, updates = [value], []
         if workload.kind == "gradient":
@@ -79,8 +81,15 @@ class Pytensor(Peer):
             updates += [(p[name], new) for name, new in state.items()]
         function = pytensor.function([], outputs, updates=updates)
         function.trust_input = True
+
+        def call(new):
+            for name, value in new.items():
+                x[name].set_value(value, borrow=True)
+            return function()
+
         return Session(
             function, lambda r: [np.asarray(a) for a in r], lambda: {n: np.array(v.get_value()) for n, v in p.items()},
+            call,
         )
 
 

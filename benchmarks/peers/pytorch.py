@@ -101,41 +101,43 @@ class Eager(Peer):
         p = {name: _stored(torch.from_numpy(value.copy())) for name, value in parameters.items()}
         x = {name: torch.from_numpy(value.copy()) for name, value in inputs.items()}
         make = {"forward": self._forward, "gradient": self._gradient, "train": self._train}[workload.kind]
+        step = make(workload, p)
         return Session(
-            make(workload, p, x), lambda r: [t.detach().numpy() for t in r],
+            lambda: step(x), lambda r: [t.detach().numpy() for t in r],
             lambda: {name: t.detach().numpy().copy() for name, t in p.items()},
+            lambda new: step({name: torch.from_numpy(value) for name, value in new.items()}),
         )
 
-    def _forward(self, workload, p, x):
+    def _forward(self, workload, p):
         torch.set_grad_enabled(False)
         function = self.compiled(_model(workload, p))
 
-        def step():
+        def step(x):
             with torch.inference_mode():
                 return (function(**x),)
 
         return step
 
-    def _gradient(self, workload, p, x):
-        wrt = [x[name].requires_grad_() for name in workload.wrt]
-        function = self.compiled(lambda: workload.compute(_Ops(), p, **x))
+    def _gradient(self, workload, p):
+        function = self.compiled(lambda x: workload.compute(_Ops(), p, **x))
 
-        def step():
-            value = function()
+        def step(x):
+            wrt = [x[name].requires_grad_() for name in workload.wrt]
+            value = function(x)
             return (value, *torch.autograd.grad(value, wrt))
 
         return step
 
-    def _train(self, workload, p, x):
+    def _train(self, workload, p):
         parameters = [p[name].requires_grad_() for name in workload.trained(p)]
         optimizer = torch.optim.SGD(
             parameters, lr=workload.learning_rate, momentum=workload.momentum, fused=True,
         )
-        function = self.compiled(lambda: workload.value(_Ops(), p, x)[0])
+        function = self.compiled(lambda x: workload.value(_Ops(), p, x)[0])
 
-        def step():
+        def step(x):
             optimizer.zero_grad()
-            loss = function()
+            loss = function(x)
             loss.backward()
             optimizer.step()
             return (loss,)

@@ -52,5 +52,6 @@ WORKLOADS = [
         sizes={"batch": 64, "pixels": 28, "first": 20, "second": 50, "hidden": 500},
         tiny={"batch": 3, "pixels": 16, "first": 3, "second": 5, "hidden": 7},
         parameters=_parameters, inputs=_inputs, compute=_loss, flops=_flops, learning_rate=0.02, momentum=0.9,
+        aim=2,
     ),
 ]

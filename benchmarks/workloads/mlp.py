@@ -41,5 +41,6 @@ WORKLOADS = [
         sizes={"batch": 128, "pixels": 784, "hidden": 1024, "classes": 10},
         tiny={"batch": 5, "pixels": 12, "hidden": 9, "classes": 10},
         parameters=_parameters, inputs=_inputs, compute=_loss, flops=_flops, learning_rate=0.02, momentum=0.9,
+        aim=1.25,
     ),
 ]

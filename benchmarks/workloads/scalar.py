@@ -12,6 +12,6 @@ WORKLOADS = [
     Workload(
         "scalar", "scalar a*b + b", "forward", sizes={}, tiny={}, batched=False,
         inputs=lambda rng, s: {"a": np.array(1.5, np.float32), "b": np.array(0.25, np.float32)},
-        compute=lambda ops, p, a, b: a * b + b,
+        compute=lambda ops, p, a, b: a * b + b, aim=2,
     ),
 ]

@@ -42,10 +42,10 @@ def _step_flops(s):
 WORKLOADS = [
     Workload(
         "small_mlp_step", "small MLP 784-256-10 step, batch 32, SGD", "train", SIZES, TINY,
-        parameters=_parameters, inputs=_inputs, compute=_loss, flops=_step_flops, learning_rate=0.02,
+        parameters=_parameters, inputs=_inputs, compute=_loss, flops=_step_flops, learning_rate=0.02, aim=2,
     ),
     Workload(
         "small_mlp_forward", "small MLP 784-256-10 forward, batch 32", "forward", SIZES, TINY,
-        parameters=_parameters, inputs=_images, compute=_logits, flops=_forward_flops,
+        parameters=_parameters, inputs=_images, compute=_logits, flops=_forward_flops, aim=1.4,
     ),
 ]
