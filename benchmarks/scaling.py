@@ -17,7 +17,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,19 @@ def _arena() -> list[dict[str, Any]]:
     return found
 
 
+@contextmanager
+def _empty_cache() -> Iterator[None]:
+    before = os.environ.get("GRAPHWRIGHT_CACHE_DIR")
+    with tempfile.TemporaryDirectory(prefix="benchmarks-") as cache:
+        os.environ["GRAPHWRIGHT_CACHE_DIR"] = cache
+        try:
+            yield
+        finally:
+            del os.environ["GRAPHWRIGHT_CACHE_DIR"]
+            if before is not None:
+                os.environ["GRAPHWRIGHT_CACHE_DIR"] = before
+
+
 def _say(name: str, lines: Sequence[str]) -> None:
     print(f"{name}: {', '.join(lines)}", flush=True)
 
@@ -193,8 +207,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise SystemExit(f"no measure {name!r}; there are {', '.join(measures)}")
     file = out / "scaling.json"
     found: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
-    with tempfile.TemporaryDirectory(prefix="benchmarks-") as cache:
-        os.environ["GRAPHWRIGHT_CACHE_DIR"] = cache
+    with _empty_cache():
         import graphwright as gw
 
         gw.set_num_threads(options.threads)

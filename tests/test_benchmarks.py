@@ -13,10 +13,10 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.append(str(ROOT))
 
-from benchmarks import machine, report, run, tape  # noqa: E402
+from benchmarks import machine, page, report, run, scaling, tape  # noqa: E402
 from benchmarks.compare import worst_error  # noqa: E402
 from benchmarks.peer import peers  # noqa: E402
-from benchmarks.workload import find, workloads  # noqa: E402
+from benchmarks.workload import find, fold_batch_norm, workloads  # noqa: E402
 
 QUICK = ["--tiny", "--quick", "--rounds", "2", "--seconds", "0.01", "--quiet"]
 WORKLOADS = workloads()
@@ -108,6 +108,61 @@ def test_the_reference_differentiates_rightly(workload):
                 sides.append(loss(tape.Plain(), {}))
             flat[index] = kept
             np.testing.assert_allclose(gradient.reshape(-1)[index], (sides[0] - sides[1]) / (2 * step), 1e-6, 1e-9)
+
+
+def test_a_run_of_some_workloads_keeps_the_others(tmp_path):
+    _, before = measured(tmp_path, "--only", "scalar,mlp", "--peers", "numpy")
+    _, after = measured(tmp_path, "--only", "mlp", "--peers", "graphwright", "--keep")
+    assert [row["name"] for row in after["workloads"]] == ["scalar", "mlp"]
+    assert after["workloads"][0] == before["workloads"][0]
+    assert after["order"] == ["graphwright", "numpy"]
+    assert list(after["workloads"][1]["peers"]) == ["graphwright"]
+
+
+def test_another_batch_and_the_arena_are_measured(tmp_path):
+    _, results = measured(tmp_path, "--only", "small_mlp_step,resnet20", "--peers", "graphwright,graphwright_static")
+    for row in results["workloads"]:
+        symbolic, static = (row["peers"][name] for name in ("graphwright", "graphwright_static"))
+        assert symbolic["new_batch_s"] > 0 and symbolic["again_s"] > 0
+        assert "new_batch_s" not in static  # it would have to be compiled again
+        assert symbolic["scratch"] > 0 and static["scratch"] > 0
+
+
+def test_folding_batch_norm_changes_no_result():
+    (workload,) = find("resnet18")
+    parameters, inputs = workload.data(tiny=True)
+    folded = fold_batch_norm(parameters)
+    assert "stem_b" in folded and "stem_scale" not in folded
+    given, expected = (workload.compute(tape.Plain(), p, **inputs) for p in (folded, parameters))
+    np.testing.assert_allclose(given, expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_scaling_measures_and_its_arena_bound_is_one(tmp_path):
+    assert scaling.main(["--only", "elements,nodes", "--most-elements", "1024", "--most-nodes", "100",
+                         "--out", str(tmp_path)]) == 0
+    found = json.loads((tmp_path / "scaling.json").read_text())
+    assert all(p["seconds"] > 0 for points in found["elements"].values() for p in points)
+    assert [len(points) for points in found["nodes"].values()] == [1, 1, 1]
+    peer = peers()["graphwright"]
+    peer.load(2)
+    (workload,) = find("lenet")
+    parameters, inputs = workload.data(tiny=True)
+    f, _ = peer.function(workload, parameters, inputs)
+    bound = scaling.most_alive(f.compiled.lowered.program, peer.dims(workload, inputs))
+    assert 0 < bound <= peer.memory(f, workload, inputs) < 2 * bound
+
+
+def test_pages_get_the_tables(tmp_path):
+    measured(tmp_path, "--only", "scalar", "--peers", "graphwright,numpy")
+    (tmp_path / "docs").mkdir()
+    for name in ("README.md", "docs/performance.md"):
+        (tmp_path / name).write_text((ROOT / name).read_text())
+    assert page.main(["--results", str(tmp_path), "--root", str(tmp_path)]) == 0
+    assert "scalar a*b + b" in (tmp_path / "README.md").read_text()
+    text = (tmp_path / "docs" / "performance.md").read_text()
+    assert text.count("<!-- results") == (ROOT / "docs" / "performance.md").read_text().count("<!-- results")
+    with pytest.raises(KeyError):
+        page.replaced("<!-- results nothing -->\n<!-- end -->", {})
 
 
 def test_workloads_and_peers_are_found_by_name(capsys):
