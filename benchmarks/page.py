@@ -27,13 +27,18 @@ _PART = re.compile(r"(<!-- results (\w+) -->\n)[\s\S]*?(<!-- end -->)")
 
 
 def replaced(text: str, parts: dict[str, str]) -> str:
-    """A page with its marked parts replaced; KeyError for a part that is not known."""
-    return _PART.sub(lambda m: m[1] + (f"{parts[m[2]]}\n" if parts[m[2]] else "") + m[3], text)
+    """A page with the marked parts that were measured; the others stay as they are."""
+
+    def part(match: re.Match[str]) -> str:
+        found = parts.get(match[2])
+        return match[0] if found is None else match[1] + (f"{found}\n" if found else "") + match[3]
+
+    return _PART.sub(part, text)
 
 
 def _scaling(found: dict[str, Any]) -> dict[str, str]:
     """Tables of what the plots show."""
-    parts = dict.fromkeys(("elements", "nodes", "arena"), "")
+    parts: dict[str, str] = {}
     if found.get("elements"):
         counts = sorted({p["elements"] for points in found["elements"].values() for p in points})
         decades = [10**k for k in range(3, 9) if counts and 10**k <= 1.2 * counts[-1]]
@@ -67,13 +72,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--root", default=str(_ROOT), help="folder with README.md and docs/")
     options = parser.parse_args(arguments)
     folder, root = Path(options.results), Path(options.root)
-    run = json.loads((folder / "results.json").read_text())
-    scaling = json.loads(file.read_text()) if (file := folder / "scaling.json").exists() else {}
-    parts = report.tables(run) | {"short": report.short(run)} | _scaling(scaling)
     images = root / "docs" / "images"
     images.mkdir(parents=True, exist_ok=True)
-    plots.results(run, images / "benchmarks.png")
-    plots.scaling(scaling, images)
+    parts: dict[str, str] = {}
+    if (file := folder / "results.json").exists():
+        run = json.loads(file.read_text())
+        parts |= report.tables(run) | {"short": report.short(run)}
+        if plots.results(run, images / "benchmarks.png"):
+            parts["times"] += "\n\n![Time, ratio to the fastest peer, share of the limit](images/benchmarks.png)"
+    if (file := folder / "scaling.json").exists():
+        scaling = json.loads(file.read_text())
+        parts |= _scaling(scaling)
+        for plot in plots.scaling(scaling, images):
+            name = plot.stem.removeprefix("scaling-")
+            parts[name] += f"\n\n![{name.capitalize()}](images/{plot.name})"
     for page in (root / "README.md", root / "docs" / "performance.md"):
         page.write_text(replaced(page.read_text(), parts))
         print("written:", page)

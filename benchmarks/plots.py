@@ -100,7 +100,7 @@ def _elements(axis: Any, found: Run) -> None:
         counts = [p["elements"] for p in points]
         axis.plot(counts, [1e9 * p["seconds"] / p["work"] for p in points], "o-", label=name, color=COLORS[number])
     axis.set(xscale="log", yscale="log", xlabel="elements", ylabel="ns per element (matrix product: per 1000 flops)")
-    axis.legend(fontsize=8)
+    axis.figure.legend(loc="outside upper center", ncols=2, fontsize=8)
     axis.grid(alpha=0.3)
 
 
@@ -111,7 +111,7 @@ def _nodes(axis: Any, found: Run) -> None:
             color=COLORS[number],
         )
     axis.set(xscale="log", ylim=(0, None), xlabel="nodes", ylabel="compile time, µs per node")
-    axis.legend(fontsize=8)
+    axis.figure.legend(loc="outside upper center", ncols=2, fontsize=8)
     axis.grid(alpha=0.3)
 
 

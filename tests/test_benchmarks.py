@@ -161,8 +161,9 @@ def test_pages_get_the_tables(tmp_path):
     assert "scalar a*b + b" in (tmp_path / "README.md").read_text()
     text = (tmp_path / "docs" / "performance.md").read_text()
     assert text.count("<!-- results") == (ROOT / "docs" / "performance.md").read_text().count("<!-- results")
-    with pytest.raises(KeyError):
-        page.replaced("<!-- results nothing -->\n<!-- end -->", {})
+    unmeasured = "<!-- results nodes -->\nas before\n<!-- end -->\n"
+    assert page.replaced(unmeasured, {"arena": "now"}) == unmeasured
+    assert page.replaced(unmeasured, {"nodes": "now"}) == "<!-- results nodes -->\nnow\n<!-- end -->\n"
 
 
 def test_workloads_and_peers_are_found_by_name(capsys):
