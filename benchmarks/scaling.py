@@ -124,28 +124,25 @@ def _nodes(most: int) -> dict[str, Any]:
 
 
 def most_alive(program: Any, dims: dict[str, int]) -> int:
-    """The most bytes of temporaries and workspaces that are alive at a step of the program; no arena can be smaller.
+    """The most bytes of temporaries and workspaces in use at a moment of the program; no arena can be smaller.
 
-    A temporary is alive from the first to the last step that touches it. Where a kernel writes into the memory of an
-    operand that dies with it, the two are one.
+    A temporary is in use from the first to the last moment that touches it, and while a loop runs that touches it
+    from outside. Where a kernel writes into the memory of an operand that dies with it, the two are one.
     """
     from graphwright.ir.dims import evaluate
-    from graphwright.ir.program import nbytes, workspace_buffers
+    from graphwright.ir.program import nbytes, timeline, workspace_buffers
 
     temps = {s.buffer.name: s for s in program.slots if s.kind == "temp" and s.alias is None}
-    base = {s.buffer.name: s.alias or s.buffer.name for s in program.slots}
-    lives: dict[str, list[int]] = {}
-    for k, step in enumerate(program.steps):
-        for name in {base.get(a, a) for a in step.arguments} & temps.keys():
-            lives.setdefault(name, [k, k])[1] = k
+    places = {n: (evaluate(s.offset, dims), evaluate(nbytes(s.buffer), dims)) for n, s in temps.items()}
+    moments = timeline(program.steps)
+    lives = moments.lives(lambda name: program.place(name)[0])
     most = 0
-    for k, step in enumerate(program.steps):
-        alive: dict[Any, int] = {}
-        for name in (n for n, (first, last) in lives.items() if first <= k <= last):
-            offset, size = evaluate(temps[name].offset, dims), evaluate(nbytes(temps[name].buffer), dims)
+    for k, (_, call) in enumerate(moments.touched):
+        alive: dict[int, int] = {}
+        for offset, size in (places[n] for n, (first, last) in lives.items() if n in places and first <= k <= last):
             alive[offset] = max(alive.get(offset, 0), size)
-        workspaces = sum(evaluate(nbytes(b), dims) for b in workspace_buffers(step.kernel))
-        most = max(most, sum(alive.values()) + workspaces)
+        workspaces = workspace_buffers(call.kernel) if call else ()
+        most = max(most, sum(alive.values()) + sum(evaluate(nbytes(b), dims) for b in workspaces))
     return most
 
 
