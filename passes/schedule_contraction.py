@@ -79,7 +79,8 @@ def schedule_contraction(kernel: Kernel, cpu: CpuModel) -> Kernel | None:
     if not unit and not many_rows and not at_least(c.extent(c.column), lanes):
         return None
     pack = not windowed and many_rows
-    return with_fields(kernel, body=_lanes_over_columns(c, cpu, pack))
+    overlap = not pack and not kernel.inplace and _overlaps(c, lanes)
+    return with_fields(kernel, body=_lanes_over_columns(c, cpu, pack, overlap))
 
 
 def _windowed(c: Contraction) -> bool:
@@ -126,12 +127,23 @@ def _column_vectors(extent: Dim, lanes: int) -> int:
 # --- columns in lanes ----------------------------------------------------------------------------
 
 
-def _lanes_over_columns(c: Contraction, cpu: CpuModel, pack: bool) -> tuple[Stmt, ...]:
+def _overlaps(c: Contraction, lanes: int) -> bool:
+    """Whether the last tile of columns had better begin earlier, computing some again, than read under a mask.
+
+    So it is where B is read in strides: vectors that lie apart have no mask.
+    """
+    n, apart = c.extent(c.column), strides(c.b, c.column) - {0, 1}
+    return isinstance(n, int) and n >= min(lanes, 4) and bool(apart) and apart <= NEAR
+
+
+def _lanes_over_columns(c: Contraction, cpu: CpuModel, pack: bool, overlap: bool) -> tuple[Stmt, ...]:
     n = c.extent(c.column)
     lanes = cpu.tile_lanes(c.total.dtype, n)
     while isinstance(n, int) and lanes > 4 and n <= lanes // 2:
         lanes //= 2
-    vectors = _column_vectors(n, lanes)
+    while overlap and isinstance(n, int) and lanes > n:
+        lanes //= 2
+    vectors = 1 if overlap and not divides(2 * lanes, n) else _column_vectors(n, lanes)
     row = max(c.rows, key=lambda v: (_size(c.extent(v)), v), default=None)
     rows = _row_tile(c.extent(row), vectors, cpu, 14) if row is not None else 1
     tile = Tile(rows, vectors * lanes)
@@ -140,8 +152,10 @@ def _lanes_over_columns(c: Contraction, cpu: CpuModel, pack: bool) -> tuple[Stmt
     panels = Panels(c, tile, lanes, cpu) if pack and not in_order else None
     which = floordiv(order.start[c.column], tile.columns)
     b = panels.read(which, symbol("tn")) if panels else c.b
+    if overlap:
+        order.start[c.column] = dim_min(order.start[c.column], n - tile.columns)
     end = order.start[c.column] + tile.columns
-    whole: Expr | None = None if divides(tile.columns, n) else apply("le", Index(end), Index(n))
+    whole: Expr | None = None if overlap or divides(tile.columns, n) else apply("le", Index(end), Index(n))
 
     def tile_body(order: Order) -> list[Stmt]:
         if panels:  # they are padded: only the result has an edge

@@ -64,6 +64,9 @@ def test_max_pooling_and_its_gradient(size: tuple[int, ...], given: dict[str, An
 
 
 CONVOLUTIONS: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
+    ((3, 9, 57), (5, 3, 3, 3), {"stride": (2, 2), "padding": ((1, 1), (1, 1))}),
+    ((3, 9, 27), (5, 3, 1, 1), {"stride": (2, 2)}),
+    ((3, 9, 41), (5, 3, 2, 2), {"stride": (3, 3)}),
     ((3, 8, 8), (4, 3, 3, 3), {"padding": ((1, 1), (1, 1))}),
     ((3, 16, 16), (4, 3, 3, 3), {"stride": (2, 2), "padding": ((1, 1), (1, 1))}),
     ((3, 9, 15), (4, 3, 3, 3), {"stride": (2, 2), "padding": ((1, 1), (1, 1))}),
