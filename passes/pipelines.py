@@ -17,6 +17,7 @@ from .fold import fold
 from .fuse import fuse, isolate
 from .hoist import hoist
 from .inline import inline_calls
+from .lay_out import lay_out
 from .legalize import legalize
 from .lower_to_program import lower_to_program
 from .manager import Pass, Pipeline
@@ -48,9 +49,11 @@ GRAPH = Pipeline([
     _deep("prune-loops", prune_loops, requires=("canonical",), why="what no result needs is not worth moving"),
     _deep("hoist", hoist, requires=("canonical",), why="before loops, where simplify sees it: what needs no carry"),
     _deep("sink", sink, requires=("canonical",), why="after loops: sums over steps, when their terms are known"),
+    _deep("reprune-loops", prune_loops, requires=("canonical",), why="what only the moved values read is not needed"),
     _deep("simplify", simplify, requires=("canonical",), establishes=("simple",), why="less to compute"),
     _deep("legalize", legalize, requires=("simple",), establishes=("legal",), why="the forms that schedules know"),
     _deep("recanonicalize", canonicalize, requires=("legal",), why="what legalization moved may cancel"),
+    _deep("lay-out", lay_out, requires=("legal",), why="when no rule would turn products back"),
     Pass("cse", cse, requires=("canonical",), why="after rewriting, equal values are one again"),
     _deep("dce", dce, establishes=("clean",), why="nothing that fusion would have to skip"),
     _deep("fuse", fuse, requires=("legal", "clean"), establishes=("fused",), why="last: it draws the kernels' borders"),

@@ -61,7 +61,7 @@ def _sunk(scan: Scan, used: set[int]) -> Sequence[Value | None] | None:
     for position, k in enumerate([*kept, *range(old, old + rows)]):
         found[k] = OPS["item"](after, index=position)
     for s, start in zip(gone, initial):
-        with source_location(s.total.locs):
+        with source_location(s.added.locs or s.total.locs):
             total = _total(s, [plan.get(after, o) for o in operands[s]])
             found[s.k] = total if splat(start) and value_of(start) == 0 else start + total
     return found

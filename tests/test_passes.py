@@ -23,13 +23,14 @@ from graphwright.passes.dce import dce
 from graphwright.passes.differentiate import gradients
 from graphwright.passes.fold import LIMIT, fold
 from graphwright.passes.hoist import hoist
+from graphwright.passes.lay_out import lay_out
 from graphwright.passes.manager import Pass, Pipeline
 from graphwright.passes.prune_loops import prune_loops
 from graphwright.passes.simplify import simplify
 from graphwright.passes.sink import sink
 from graphwright.passes.stabilize import stabilize, stabilize_values
 
-PASSES = {f.__name__: f for f in (canonicalize, fold, simplify, stabilize, cse, dce, prune_loops, hoist, sink)}
+PASSES = {f.__name__: f for f in (canonicalize, fold, simplify, stabilize, cse, dce, prune_loops, hoist, sink, lay_out)}
 f32, f64, i64, bool_ = map(as_dtype, ("float32", "float64", "int64", "bool"))
 N = symbol("N")
 SIZES = {"N": 4, "K": 3, "T": 3}

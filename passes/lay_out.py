@@ -1,0 +1,48 @@
+"""Lay out: a loop's constant factors of products are put, once and before the loop, in the order that products read.
+
+A product reads its right factor row by row, along the columns of its result. Where the columns of a matrix that no
+step changes lie apart in memory (the gradient of ``h @ U`` multiplies by the transposed ``U``), each step would
+transpose it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..ir.graph import Graph, Value, source_location
+from ..ir.op import OPS
+from .loop_parts import Scan, map_scans
+
+__all__ = ["lay_out"]
+
+LEAST_ROWS = 8
+"""Rows of the left factor from which a product runs along the columns, not along the sum."""
+
+
+def lay_out(graph: Graph) -> Graph:
+    """The graph with captured matrices transposed before its loops, where products want that (those in regions not)."""
+    return map_scans(graph, _laid_out)
+
+
+def _laid_out(scan: Scan, used: set[int]) -> Sequence[Value] | None:
+    outer = dict(zip(scan.captured, scan.captures))
+    changes: dict[Value, Value] = {}
+    for v in scan.body:
+        if v.op.name == "dot" and v.operands[1] in outer and _reads_columns(v):
+            a, b = v.operands
+            with source_location(v.locs):
+                turned = scan.capture(OPS["transpose"](outer[b], perm=(1, 0)))
+                changes[v] = OPS["dot"](a, turned, contract=(v.attrs["contract"][0], (0,)))
+    if not changes:
+        return None
+    scan.replace(changes)
+    after = scan.build()
+    return [OPS["item"](after, index=k) for k in range(len(scan.new) + len(scan.rows))]
+
+
+def _reads_columns(dot: Value) -> bool:
+    """Whether a product of several rows sums over the last axis of a matrix that is its right factor."""
+    a, b = dot.operands
+    (ca, cb), (ba, _) = dot.attrs["contract"], dot.attrs["batch"]
+    rows = a.tensor.shape[0] if a.tensor.rank == 2 and tuple(ca) == (1,) else 0
+    return b.tensor.rank == 2 and tuple(cb) == (1,) and not ba and (not isinstance(rows, int) or rows >= LEAST_ROWS)
