@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from .frontends.function import export as export
     from .frontends.function import function as function
     from .frontends.function import grad as grad
+    from .frontends.jacobians import hvp as hvp
+    from .frontends.jacobians import jvp as jvp
     from .frontends.profile import profile as profile
     from .frontends.tensor import Tensor as Tensor
     from .frontends.tensor import Variable as Variable
@@ -70,6 +72,7 @@ _MODULES = {
     "frontends.derivatives": "checkpoint custom_gradient vjp",
     "frontends.extend": "custom_op elementwise from_sympy",
     "frontends.function": "Function export function grad",
+    "frontends.jacobians": "hvp jvp",
     "frontends.profile": "profile",
     "frontends.tensor": "Tensor Variable placeholder",
     "ir.dtypes": _DTYPES,

@@ -18,7 +18,7 @@ from .source import located, tracing
 from .tensor import Tensor
 from .trees import Tree, leaf_value, leaves_like
 
-__all__ = ["checkpoint", "custom_gradient", "vjp"]
+__all__ = ["checkpoint", "custom_gradient", "like", "vjp"]
 
 
 def _traced(function: str, body: Any, trees: Sequence[Tree], trace: Trace) -> Any:
@@ -70,7 +70,7 @@ def vjp(function: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any
         from ..passes.differentiate import pullback
 
         leaves = leaves_like("vjp", "the cotangent", cotangent, results.structure, "the result")
-        seeds = [_like("vjp", "the cotangent", x, v.tensor) for x, v in zip(leaves, results.values)]
+        seeds = [like("vjp", "the cotangent", x, v.tensor) for x, v in zip(leaves, results.values)]
         pairs = [(v, s) for v, s in zip(results.values, seeds) if v.dtype.is_float]
         found = pullback([v for v, _ in pairs], [s for _, s in pairs], trace.inputs)
         filled = [g or full(v.shape, 0, v.dtype) for g, v in zip(found, trace.inputs)]
@@ -80,7 +80,8 @@ def vjp(function: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any
     return results.build(substitute_values(results.values, actual)), pull
 
 
-def _like(function: str, what: str, x: Any, t: TensorType) -> Value:
+def like(function: str, what: str, x: Any, t: TensorType) -> Value:
+    """The value of a leaf that must have a type; `what` names it in errors."""
     value = leaf_value(function, what, x, t.dtype if isinstance(x, (bool, int, float)) else None)
     if not same_type(value.tensor, t):
         error = DTypeError if value.dtype != t.dtype else ShapeError
@@ -173,7 +174,7 @@ def _cotangents(trees: Sequence[Tree], given: Any) -> list[Value]:
         for leaf, v in zip(leaves, tree.values):
             if v.dtype.is_float:
                 missing = leaf is None or leaf is _NOTHING
-                found.append(full(v.shape, 0, v.dtype) if missing else _like(
+                found.append(full(v.shape, 0, v.dtype) if missing else like(
                     "custom_gradient", f"{what} {k}", leaf, v.tensor
                 ))
     return found

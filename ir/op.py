@@ -6,6 +6,7 @@ and the tests all read these records; adding an op is adding one record to one f
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, Protocol, Union
@@ -19,8 +20,8 @@ from .loops import Buffer, Expr, Stmt
 from .types import TensorType, Type
 
 __all__ = [
-    "OPS", "REQUIRED", "ZERO_GRADIENT", "Body", "Definition", "Lowering", "Op", "Read", "Sample", "Typing",
-    "assumptions", "register",
+    "LINEAR", "MULTILINEAR", "OPS", "REQUIRED", "ZERO_GRADIENT", "Body", "Definition", "Lowering", "Op", "Read",
+    "Sample", "Typing", "assumptions", "register",
 ]
 
 
@@ -194,6 +195,8 @@ class Sample:
 
 VJP = Callable[..., "Sequence[Value | None]"]
 Cotangents = Sequence[Union[Value, None]]
+Tangents = Sequence[Union[Value, None]]
+JVP = Callable[[Value, Tangents], Union[Value, None]]
 
 
 def _no_samples() -> Iterable[Sample]:
@@ -218,6 +221,9 @@ class Op:
     vjp : ``vjp(cotangent, result, *operands, **attrs)`` gives a cotangent per operand, in the IR's
         own arithmetic; None for an operand without one. An op without `vjp` raises when
         differentiated; `ZERO_GRADIENT` declares it constant almost everywhere.
+    jvp : ``jvp(value, tangents)`` gives the tangent of a value of this op from those of its operands, of which None
+        is 0: `LINEAR`, `MULTILINEAR`, or a function. An op without it has that which follows from its `vjp`
+        (`passes.pushforward`).
     attrs : attribute names with their defaults (`REQUIRED` for none).
     elementwise : operands and result share one shape and are read at the same index.
     commutative : the two operands may be exchanged.
@@ -239,6 +245,7 @@ class Op:
     define: Callable[..., Expr] | None = None
     lower: Callable[..., Sequence[Stmt]] | None = None
     vjp: VJP | None = None
+    jvp: JVP | None = None
     attrs: Mapping[str, Any] = field(default_factory=dict)
     elementwise: bool = False
     commutative: bool = False
@@ -291,6 +298,26 @@ class Op:
 def ZERO_GRADIENT(cotangent: Value, result: Value, *operands: Value, **attrs: Any) -> Cotangents:
     """The VJP of an op that is constant almost everywhere."""
     return tuple(None for _ in operands)
+
+
+def LINEAR(value: Value, tangents: Tangents) -> Value:
+    """The JVP of an op that is linear in its floating-point operands together: the op of their tangents."""
+    from .broadcasting import full
+
+    operands = [
+        (t or full(o.tensor.shape, 0, o.tensor.dtype)) if o.tensor.dtype.is_float else o
+        for o, t in zip(value.operands, tangents)
+    ]
+    return make(value.op, operands, value.attrs)
+
+
+def MULTILINEAR(value: Value, tangents: Tangents) -> Value:
+    """The JVP of an op that is linear in each operand: a sum, with one operand's tangent in its place in each term."""
+    terms = [
+        make(value.op, [*value.operands[:k], t, *value.operands[k + 1:]], value.attrs)
+        for k, t in enumerate(tangents) if t is not None
+    ]
+    return functools.reduce(lambda a, b: a + b, terms)
 
 
 OPS: dict[str, Op] = {}

@@ -22,7 +22,7 @@ from ..ir.types import TensorType
 from .differentiate import pullback
 from .residuals import kept_values
 
-__all__ = ["region_cotangents"]
+__all__ = ["dependents", "own_captures", "region_cotangents"]
 
 Parts = Sequence[Value | None]
 
@@ -118,7 +118,7 @@ class _Backward:
         self.output_parts = parts[loop.first:]
         self.active = self._active(list(wanted[: len(self.inputs)]))
         self.live = self._live()  # carries whose cotangents are passed from step to step
-        reached = _dependents({v for v, a in zip(self.inputs, self.active) if a}, self.results)
+        reached = dependents({v for v, a in zip(self.inputs, self.active) if a}, self.results)
         self.seeded = [
             n + j for j, part in enumerate(self.output_parts) if part is not None and self.results[n + j] in reached
         ]
@@ -132,7 +132,7 @@ class _Backward:
         active = [w and v.dtype.is_float for w, v in zip(wanted, self.inputs)]
         changed = True
         while changed:
-            reached = _dependents({v for v, a in zip(self.inputs, active) if a}, self.results)
+            reached = dependents({v for v, a in zip(self.inputs, active) if a}, self.results)
             grown = [
                 active[k] or k < self.loop.carries and v.dtype.is_float and self.results[k] in reached
                 for k, v in enumerate(self.inputs)
@@ -219,11 +219,11 @@ class _Backward:
         n, m = self.loop.carries, self.loop.sequences
         given = {*self.trace.inputs, *seeds}
         order = topological_until(roots, ())
-        backward = _dependents(given, roots) | given
+        backward = dependents(given, roots) | given
         needed = {o for v in order if v in backward for o in v.operands if o not in backward}
         needed |= {v for v in roots if v not in backward}
         forward = [v for v in order if v not in backward]
-        varying = _dependents(set(self.inputs[: n + m]), forward) | set(self.inputs[: n + m])
+        varying = dependents(set(self.inputs[: n + m]), forward) | set(self.inputs[: n + m])
         free = {v for v in forward if v not in varying} | set(self.inputs[n : n + m])
         outputs = self.results[n:]
         kept = kept_values(
@@ -253,7 +253,7 @@ def _some(value: Value | None) -> Value:
     return value
 
 
-def _dependents(given: Collection[Value], roots: Iterable[Value]) -> set[Value]:
+def dependents(given: Collection[Value], roots: Iterable[Value]) -> set[Value]:
     """The values that depend on others, themselves included, among those that the roots need."""
     found = set(given)
     for value in topological_until(roots, given):
@@ -300,7 +300,8 @@ def _call_cotangents(value: Value, parts: Parts, wanted: Sequence[bool], masked:
     return rule(value, parts, wanted, masked)
 
 
-def _custom_cotangents(value: Value, parts: Parts, wanted: Sequence[bool], _: bool) -> list[Value | None]:
+def own_captures(value: Value, wanted: Sequence[bool]) -> None:
+    """Refuse derivatives of a function with its own gradient by what is none of its arguments."""
     n = value.attrs["arguments"]
     for operand, w in zip(value.operands[n:], wanted[n:]):
         if w:
@@ -310,6 +311,11 @@ def _custom_cotangents(value: Value, parts: Parts, wanted: Sequence[bool], _: bo
                 f"custom_gradient: {name} of type {operand.type}{where} is used by the function, but is none of its "
                 "arguments: its gradient is not defined\n  pass it as an argument, or stop_gradient it"
             )
+
+
+def _custom_cotangents(value: Value, parts: Parts, wanted: Sequence[bool], _: bool) -> list[Value | None]:
+    n = value.attrs["arguments"]
+    own_captures(value, wanted)
     seeds = [
         part or _zeros(v.tensor) for part, v in zip(parts, value.regions[0].outputs) if v.dtype.is_float
     ]

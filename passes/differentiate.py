@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Sequence
-from typing import Literal
+from typing import Literal, NoReturn
 
 from ..errors import DifferentiationError, DTypeError, ShapeError
 from ..ir.broadcasting import full, same_type
@@ -24,7 +24,7 @@ from ..ir.graph import Value, source_location, topological
 from ..ir.op import OPS
 from ..ir.types import TensorType, TupleType
 
-__all__ = ["gradients", "pullback", "require_float"]
+__all__ = ["gradients", "no_derivative", "pullback", "require_float", "require_type"]
 
 _LINEAR = frozenset({"add", "sub", "neg", "where", "cast", "stop_gradient"})
 """Elementwise ops whose VJP gives 0 for a cotangent of 0, whatever the operands are."""
@@ -93,6 +93,22 @@ def require_float(value: Value) -> None:
         raise DifferentiationError(
             f"cannot differentiate by {_describe(value)}: only floating-point values have gradients"
         )
+
+
+def no_derivative(
+    value: Value, why: str = "cannot stand between the loss and what it is differentiated by"
+) -> NoReturn:
+    """Raise: an op on the way has no derivative."""
+    raise DifferentiationError(
+        f"{_describe(value)} has no derivative\n"
+        f"  {value.op.name} {why}; stop_gradient makes its operand a constant"
+    )
+
+
+def require_type(what: str, value: Value, derivative: Value) -> None:
+    """Require that a rule gave a cotangent or tangent of the type of its value."""
+    if not same_type(derivative.tensor, value.tensor):
+        raise DifferentiationError(f"the {what} of {_describe(value)} came out as {derivative.type}")
 
 
 def _seed(loss: Value, cotangent: Value | None) -> Value:
@@ -188,11 +204,7 @@ class _Backward:
     def _pull_back(self, value: Value, ct: Value) -> None:
         """Add to the operands' cotangents what a value's own contributes."""
         if value.op.vjp is None:
-            raise DifferentiationError(
-                f"{_describe(value)} has no derivative\n"
-                f"  {value.op.name} cannot stand between the loss and what it is differentiated by; "
-                "stop_gradient makes its operand a constant"
-            )
+            no_derivative(value)
         masked = value not in self.plain
         contributions = value.op.vjp(ct, value, *value.operands, **value.attrs)
         for operand, part in zip(value.operands, contributions, strict=True):
@@ -205,8 +217,7 @@ class _Backward:
             self._accumulate(operand, part)
 
     def _accumulate(self, operand: Value, part: Value) -> None:
-        if not same_type(part.tensor, operand.tensor):
-            raise DifferentiationError(f"the cotangent of {_describe(operand)} came out as {part.type}")
+        require_type("cotangent", operand, part)
         before = self.cotangents.get(operand)
         self.cotangents[operand] = part if before is None else before + part
 

@@ -17,7 +17,7 @@ from ...errors import DTypeError, GraphError, ShapeError
 from ..dims import Dim, equal, floordiv, mod
 from ..graph import Value
 from ..loops import Expr, Reduce
-from ..op import REQUIRED, Definition, Op, Read, Sample, Typing, register
+from ..op import MULTILINEAR, REQUIRED, Definition, Op, Read, Sample, Typing, register
 from ..scalars import apply, conjunction
 from ..types import Type
 from .window import Window
@@ -224,13 +224,13 @@ def _cases() -> list[tuple[Any, Any, dict[str, Any]]]:
 
 
 conv: Op = register(Op(
-    "conv", "contract", _infer_conv, _conv, _define_conv, vjp=_vjp_conv, attrs=_ATTRS, arity=2, cost=2,
+    "conv", "contract", _infer_conv, _conv, _define_conv, vjp=_vjp_conv, jvp=MULTILINEAR, attrs=_ATTRS, arity=2, cost=2,
     samples=lambda: [Sample((x, w), attrs) for x, w, attrs in _cases()],
     doc="Convolution of x [N, C, *spatial] with w [O, C / groups, *kernel]; padding is (low, high) per axis.",
 ))
 conv_input_grad: Op = register(Op(
     "conv_input_grad", "contract", _infer_input_grad, _conv_input_grad, _define_input_grad,
-    vjp=_vjp_input_grad,
+    vjp=_vjp_input_grad, jvp=MULTILINEAR,
     attrs={"shape": REQUIRED, **_ATTRS}, arity=2, cost=2,
     samples=lambda: [
         Sample((_conv(x, w, **attrs), w), {"shape": x.shape[2:], **attrs}) for x, w, attrs in _cases()
@@ -239,7 +239,7 @@ conv_input_grad: Op = register(Op(
 ))
 conv_weight_grad: Op = register(Op(
     "conv_weight_grad", "contract", _infer_weight_grad, _conv_weight_grad, _define_weight_grad,
-    vjp=_vjp_weight_grad, attrs={"kernel": REQUIRED, **_ATTRS}, arity=2, cost=2,
+    vjp=_vjp_weight_grad, jvp=MULTILINEAR, attrs={"kernel": REQUIRED, **_ATTRS}, arity=2, cost=2,
     samples=lambda: [
         Sample((x, _conv(x, w, **attrs)), {"kernel": w.shape[2:], **attrs}) for x, w, attrs in _cases()
     ],

@@ -13,7 +13,7 @@ from ..broadcasting import full
 from ..dims import Dim, dim_max, dim_min, symbol
 from ..graph import Value
 from ..loops import Alloc, Buffer, Expr, For, Index, Load, Stmt, Store
-from ..op import REQUIRED, Lowering, Op, Sample, Typing, register
+from ..op import LINEAR, REQUIRED, Lowering, Op, Sample, Typing, register
 from ..scalars import apply
 from ..types import Type
 from .elementwise import eq, where
@@ -141,7 +141,7 @@ def _samples(operands: int) -> list[Sample]:
 
 cumsum: Op = register(Op(
     "cumsum", "opaque", _infer, _cumsum, lower=_lower_cumsum, arity=1,
-    vjp=lambda g, y, x, axis, reverse: (cumsum(g, axis=axis, reverse=not reverse),),
+    vjp=lambda g, y, x, axis, reverse: (cumsum(g, axis=axis, reverse=not reverse),), jvp=LINEAR,
     attrs={"axis": REQUIRED, "reverse": False}, samples=lambda: _samples(1),
     doc="The sums of all elements up to each along an axis (from each on, if reverse).",
 ))

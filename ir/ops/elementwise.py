@@ -16,7 +16,7 @@ from ...errors import DTypeError
 from ..dtypes import bool_
 from ..graph import Value
 from ..loops import Expr
-from ..op import REQUIRED, VJP, ZERO_GRADIENT, Definition, Op, Read, Sample, Typing, register
+from ..op import LINEAR, REQUIRED, VJP, ZERO_GRADIENT, Definition, Op, Read, Sample, Typing, register
 from ..scalars import SCALARS, apply, const, select
 from ..scalars import cast as scalar_cast
 from ..types import Type
@@ -144,7 +144,7 @@ def _samples_cast() -> Iterable[Sample]:
 cast = register(Op(
     "cast", "map", _infer_cast,
     reference=lambda x, dtype: np.asarray(x).astype(dtype.numpy),
-    define=_define_cast, vjp=_vjp_cast, attrs={"dtype": REQUIRED}, arity=1,
+    define=_define_cast, vjp=_vjp_cast, jvp=LINEAR, attrs={"dtype": REQUIRED}, arity=1,
     samples=_samples_cast, api="astype", doc="Convert to another dtype; floats are truncated towards zero.",
 ))
 
@@ -168,7 +168,7 @@ def _samples_where() -> Iterable[Sample]:
 
 where: Op = register(Op(
     "where", "map", _infer_where, np.where, _define_where, elementwise=True, arity=3,
-    vjp=lambda g, y, c, a, b: (None, where(c, g, 0), where(c, 0, g)),
+    vjp=lambda g, y, c, a, b: (None, where(c, g, 0), where(c, 0, g)), jvp=LINEAR,
     samples=_samples_where, doc="Elements of a where the condition holds, of b elsewhere.",
 ))
 stop_gradient = elementwise(

@@ -11,7 +11,7 @@ from ...errors import DTypeError, IndexRangeError, ShapeError
 from ..dims import Dim, equal, symbol
 from ..dtypes import int64
 from ..loops import Expr, For, Index, Let, Load, Stmt, Store, Temp
-from ..op import REQUIRED, Definition, Lowering, Op, Read, Sample, Typing, register
+from ..op import LINEAR, REQUIRED, Definition, Lowering, Op, Read, Sample, Typing, register
 from ..scalars import apply, cast, const, select
 from ..types import TensorType, Type
 
@@ -69,7 +69,7 @@ def _samples_take() -> list[Sample]:
 
 take: Op = register(Op(
     "take", "map", _infer_take, _take, _define_take, arity=2, random_access=(0,), cost=3,
-    vjp=lambda g, y, x, i, axis: (scatter_add(i, g, axis=axis, size=x.tensor.shape[axis]), None),
+    vjp=lambda g, y, x, i, axis: (scatter_add(i, g, axis=axis, size=x.tensor.shape[axis]), None), jvp=LINEAR,
     attrs={"axis": REQUIRED}, samples=_samples_take,
     doc="Elements of an axis at given indices: negative ones count from the end, then all are clamped.",
 ))
@@ -139,7 +139,7 @@ def _samples_scatter_add() -> list[Sample]:
 
 scatter_add: Op = register(Op(
     "scatter_add", "opaque", _infer_scatter_add, _scatter_add, lower=_lower_scatter_add, arity=2,
-    vjp=lambda g, y, i, updates, axis, size: (None, take(g, i, axis=axis)),
+    vjp=lambda g, y, i, updates, axis, size: (None, take(g, i, axis=axis)), jvp=LINEAR,
     attrs={"axis": REQUIRED, "size": REQUIRED}, random_access=(), cost=4, samples=_samples_scatter_add,
     doc="Zeros with updates added at given indices of an axis (treated as by take): the transpose of take.",
 ))

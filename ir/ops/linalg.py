@@ -10,7 +10,7 @@ from ...errors import DTypeError, ShapeError
 from ..dims import Dim, equal
 from ..graph import Value
 from ..loops import Expr, Reduce
-from ..op import REQUIRED, Definition, Op, Read, Sample, Typing, register
+from ..op import MULTILINEAR, REQUIRED, Definition, Op, Read, Sample, Typing, register
 from ..scalars import apply
 from ..types import TensorType, Type
 
@@ -121,7 +121,7 @@ def _samples_dot() -> list[Sample]:
 
 
 dot = register(Op(
-    "dot", "contract", _infer_dot, _dot, _define_dot, vjp=_vjp_dot, arity=2,
+    "dot", "contract", _infer_dot, _dot, _define_dot, vjp=_vjp_dot, jvp=MULTILINEAR, arity=2,
     attrs={"contract": REQUIRED, "batch": ((), ())}, cost=2, samples=_samples_dot,
     doc="Sum of products over the contracted axes; the result has the batch, left free and right free axes.",
 ))

@@ -12,7 +12,7 @@ from ..dims import Dim, product
 from ..dtypes import int64
 from ..graph import Value
 from ..loops import Expr, Reduce
-from ..op import REQUIRED, VJP, ZERO_GRADIENT, Definition, Op, Read, Sample, Typing, register
+from ..op import LINEAR, REQUIRED, VJP, ZERO_GRADIENT, Definition, Op, Read, Sample, Typing, register
 from ..scalars import const
 from ..types import Type
 from .elementwise import cast, eq, where
@@ -124,6 +124,13 @@ def _vjp_extremum(g: Value, y: Value, x: Value, axes: tuple[int, ...]) -> tuple[
     return (where(best, spread(g / ties, x, axes), 0),)
 
 
+def _jvp_extremum(y: Value, tangents: Sequence[Value | None]) -> Value | None:
+    """The mean of the tangents of the largest elements: of ties, each has an equal share."""
+    (x,), (t,), axes = y.operands, tangents, y.attrs["axes"]
+    best = eq(x, spread(y, x, axes))
+    return t and sum_(where(best, t, 0), axes=axes) / sum_(cast(best, dtype=x.tensor.dtype), axes=axes)
+
+
 def _others(x: Value) -> Value:
     """For each element of the last axis the product of all others: of those before and those after.
 
@@ -160,7 +167,7 @@ def _flattened(x: Any, axes: tuple[int, ...]) -> Any:
 
 sum_: Op = reduction(
     "sum", lambda x, axes: np.sum(x, axis=axes, dtype=x.dtype), "add", "Sum along axes; 0 of nothing.",
-    vjp=lambda g, y, x, axes: (spread(g, x, axes),),
+    vjp=lambda g, y, x, axes: (spread(g, x, axes),), jvp=LINEAR,
 )
 prod: Op = reduction(
     "prod", lambda x, axes: np.prod(x, axis=axes, dtype=x.dtype), "mul", "Product along axes; 1 of nothing.",
@@ -169,12 +176,12 @@ prod: Op = reduction(
 amax = reduction(
     "amax", lambda x, axes: np.max(x, axis=axes), "max",
     "Largest along axes; NaN wins. Ties share the gradient.",
-    vjp=_vjp_extremum, nonempty=True, samples=_samples, api="max",
+    vjp=_vjp_extremum, jvp=_jvp_extremum, nonempty=True, samples=_samples, api="max",
 )
 amin = reduction(
     "amin", lambda x, axes: np.min(x, axis=axes), "min",
     "Smallest along axes; NaN wins. Ties share the gradient.",
-    vjp=_vjp_extremum, nonempty=True, samples=_samples, api="min",
+    vjp=_vjp_extremum, jvp=_jvp_extremum, nonempty=True, samples=_samples, api="min",
 )
 any_ = reduction(
     "any", lambda x, axes: np.any(x, axis=axes), "or", "Whether one is true along axes; bools only.",

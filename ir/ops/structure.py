@@ -70,12 +70,12 @@ call = register(Op(
     "operands, the cotangents, and the other operands, which it treats as constants.",
 ))
 
-after = register(Op(
+after: Op = register(Op(
     "after", "view",
     infer=lambda t: t.types[0],
     reference=lambda x, _: x,
     define=lambda d, x, _: x(d.index),
-    vjp=lambda g, y, x, _: (g, None),
+    vjp=lambda g, y, x, _: (g, None), jvp=lambda y, t: t[0] and after(t[0], y.operands[1]),
     cost=0, arity=2,
     samples=lambda: [Sample((np.linspace(-1, 1, n).reshape(2, -1), np.zeros(3))) for n in (0, 6)],
     doc="x, not before the second operand is computed; what is made of it is not shared with what is made of x.",

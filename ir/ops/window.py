@@ -18,7 +18,7 @@ from ..dims import Dim, at_most, ceildiv, dim_max, equal, evaluate, floordiv, mo
 from ..dtypes import DType, as_dtype, int64
 from ..graph import Value
 from ..loops import Expr, Index, Reduce
-from ..op import REQUIRED, ZERO_GRADIENT, Cotangents, Definition, Op, Read, Sample, Typing, register
+from ..op import LINEAR, REQUIRED, ZERO_GRADIENT, Cotangents, Definition, Op, Read, Sample, Typing, register
 from ..scalars import apply, cast, conjunction, const, less, select
 from ..types import TensorType, Type
 from .movement import linearize
@@ -242,7 +242,7 @@ def _vjp_window_sum(ct: Value, out: Value, x: Value, **attrs: Any) -> tuple[Valu
 
 
 window_sum: Op = register(Op(
-    "window_sum", "reduce", _infer_pool, _window_sum, _define_window_sum, vjp=_vjp_window_sum,
+    "window_sum", "reduce", _infer_pool, _window_sum, _define_window_sum, vjp=_vjp_window_sum, jvp=LINEAR,
     attrs=_ATTRS, arity=1, samples=_samples_pool, doc="Sum over each window.",
 ))
 
@@ -297,7 +297,7 @@ def _samples_spread() -> list[Sample]:
 
 
 window_spread: Op = register(Op(
-    "window_spread", "reduce", _infer_spread, _window_spread, _define_spread, vjp=_vjp_window_spread,
+    "window_spread", "reduce", _infer_spread, _window_spread, _define_spread, vjp=_vjp_window_spread, jvp=LINEAR,
     attrs={"shape": REQUIRED, **_ATTRS}, arity=1, cost=2, samples=_samples_spread,
     doc="Give each position the sum of its windows' values: the transpose of window_sum.",
 ))
@@ -398,7 +398,7 @@ def _samples_put() -> list[Sample]:
 
 
 window_put: Op = register(Op(
-    "window_put", "reduce", _infer_spread, _window_spread, _define_spread, vjp=_vjp_window_put,
+    "window_put", "reduce", _infer_spread, _window_spread, _define_spread, vjp=_vjp_window_put, jvp=LINEAR,
     attrs={"shape": REQUIRED, **_ATTRS}, arity=2, cost=3, samples=_samples_put,
     doc="Add each window's value at the position that won it: the transpose of window_get.",
 ))
@@ -444,7 +444,7 @@ def _vjp_window_get(ct: Value, out: Value, x: Value, winner: Value, **attrs: Any
 
 
 window_get: Op = register(Op(
-    "window_get", "map", _infer_get, _window_get, _define_get, vjp=_vjp_window_get, attrs=_ATTRS, arity=2,
+    "window_get", "map", _infer_get, _window_get, _define_get, vjp=_vjp_window_get, jvp=LINEAR, attrs=_ATTRS, arity=2,
     random_access=(0,), cost=6,
     samples=lambda: [Sample((x, _window_argmax(x, int64, **attrs)), attrs) for x, attrs in _samples()],
     doc="The element at a given position of each window; 0 for padding and for positions outside.",
