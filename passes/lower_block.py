@@ -280,7 +280,13 @@ class Block:
 
     def steps(self) -> tuple[Step, ...]:
         """The program's steps, once everything has its place."""
-        return tuple(step.make() for step in self._order() if not step.skipped)
+        return tuple(s.make() for s in self._order() if not s.skipped and not self._copies_to_itself(s))
+
+    def _copies_to_itself(self, step: Planned) -> bool:
+        """Whether a copy is from a buffer to the same memory, both having found their places."""
+        if step.region is None or step.region.name != "copy":
+            return False
+        return self.module.place(step.reads[0]) == self.module.place(step.results[0])
 
     def _predecessors(self, s: Planned) -> set[int]:
         made = (self.maker.get(self.base(name)) for name in s.reads)
