@@ -1,8 +1,9 @@
 """Hoist: take out of a loop, before it, what does not depend on its carries.
 
-What depends on captures only is computed once. What depends on elements of sequences as well is computed for all
-steps at once where it is a contraction: ``x_t @ W`` of all t is one product, which runs faster than many small
-ones. Maps alone stay, being cheaper where they are used than written and read again.
+What depends on captures only is computed once, but for what is free, such as a broadcast: that moves into the loop.
+What depends on elements of sequences as well is computed for all steps at once where it is a contraction:
+``x_t @ W`` of all t is one product, which runs faster than many small ones. Maps alone stay, being cheaper where they
+are used than written and read again.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ __all__ = ["hoist"]
 _FREE = {"broadcast", "transpose", "reshape", "slice", "reverse", "full", "iota", "constant", "input", "stop_gradient"}
 """Ops that cost next to nothing where their result is read."""
 
+_MADE_INSIDE = ("broadcast", "full", "iota")
+"""Of these, those that are larger than what they read."""
+
 
 def hoist(graph: Graph) -> Graph:
     """The graph with invariants and per-step products before its loops (those in regions not)."""
@@ -34,7 +38,7 @@ def _hoisted(scan: Scan, used: set[int]) -> Sequence[Value] | None:
         **{inside: (outer, False) for outer, inside in zip(scan.captures, scan.captured)},
     }
     batched = Batching(scan.value.attrs["length"], outside)
-    changes: dict[Value, Value] = {}
+    changes = _moved_in(scan)
     for v in _invariants(body, varying):
         found = batched(v)
         if found is not None:
@@ -48,6 +52,14 @@ def _hoisted(scan: Scan, used: set[int]) -> Sequence[Value] | None:
     scan.replace(changes)
     after = scan.build()
     return [OPS["item"](after, index=k) for k in range(len(scan.new) + len(scan.rows))]
+
+
+def _moved_in(scan: Scan) -> dict[Value, Value]:
+    """Captures that are free to compute, which then need no memory: what they are in the body instead."""
+    free = [(outer, p) for outer, p in zip(scan.captures, scan.captured) if outer.op.name in _MADE_INSIDE]
+    kept = [(outer, p) for outer, p in zip(scan.captures, scan.captured) if outer.op.name not in _MADE_INSIDE]
+    scan.captures, scan.captured = [outer for outer, _ in kept], [p for _, p in kept]
+    return {p: outer.with_operands([scan.capture(o) for o in outer.operands]) for outer, p in free}
 
 
 def _invariants(body: Graph, varying: set[Value]) -> list[Value]:
