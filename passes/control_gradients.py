@@ -284,9 +284,9 @@ def _switch_cotangents(value: Value, parts: Parts, wanted: Sequence[bool], maske
     bodies = {region.name if region.name != "region" else f"branch{k}": row for k, (region, row) in enumerate(
         zip(value.regions, rows)
     )}
-    regions, more = trace.close(bodies, hoist=False)
-    assert not more
-    chosen_gradient = make(OPS["switch"], [index, *captures, *(_some(parts[k]) for k in chosen)], {}, regions)
+    regions, constants = trace.close(bodies, hoist=False)  # captures are what does not depend on the operands
+    operands = [index, *captures, *(_some(parts[k]) for k in chosen), *constants]
+    chosen_gradient = make(OPS["switch"], operands, {}, regions)
     for k, j in enumerate(reached):
         found[1 + wrt[j]] = OPS["item"](chosen_gradient, index=k)
     return found

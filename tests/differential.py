@@ -19,6 +19,7 @@ from graphwright.ir.interpreter import evaluate_values, interpret
 from graphwright.ir.op import OPS
 from graphwright.ir.parser import parse_graph, parse_program
 from graphwright.ir.printer import print_graph, print_program
+from graphwright.ir.types import TensorType
 from graphwright.ir.verify import verify_graph
 from graphwright.ir.verify_program import verify_program
 from graphwright.runtime.buffers import Cell
@@ -73,7 +74,8 @@ class Case:
         order = topological(self.wide.roots)
         values = dict(zip(order, evaluate_values(order, known, sizes)))
         magnitude = {v: _magnitude(a) for v, a in values.items()}
-        narrow = {self.images[v] for v in topological(self.graph.roots) if v.tensor.dtype == float32}
+        tensors = [v for v in topological(self.graph.roots) if isinstance(v.type, TensorType)]
+        narrow = {self.images[v] for v in tensors if v.tensor.dtype == float32}
         updates = dict(self.wide.updates)
         results = []
         for root in [*self.wide.outputs, *(updates.get(s, s) for s in self.wide.states)]:
@@ -102,6 +104,8 @@ def _widen(a: Array) -> Array:
 
 
 def _magnitude(a: Any) -> float:
+    if isinstance(a, tuple):
+        return max(map(_magnitude, a), default=0.0)
     a = np.asarray(a)
     finite = np.abs(a[np.isfinite(a)]) if a.dtype.kind == "f" else ()
     return float(np.max(finite, initial=0.0))
@@ -112,7 +116,7 @@ def widened(graph: Graph) -> tuple[Graph, dict[Value, Value]]:
     images: dict[Value, Value] = {}
     for v in topological([*graph.inputs, *graph.states, *graph.roots]):
         attrs = {k: float64 if a is float32 or a == float32 else _literal(a) for k, a in v.attrs.items()}
-        images[v] = make(v.op, [images[o] for o in v.operands], attrs)
+        images[v] = make(v.op, [images[o] for o in v.operands], attrs, [widened(r)[0] for r in v.regions])
 
     def of(values: Sequence[Value]) -> tuple[Value, ...]:
         return tuple(images[v] for v in values)
@@ -216,7 +220,7 @@ def _check_threads(case: Case, env: Mapping[str, int], seed: int) -> None:
 def _check_loops(case: Case, env: Mapping[str, int], seed: int) -> None:
     graph = case.graph
     inputs, states = arrays_for(graph.inputs, env, seed), arrays_for(graph.states, env, seed + 1)
-    if any(evaluate(product(v.tensor.shape), env) > 300 for v in graph):
+    if any(evaluate(product(v.tensor.shape), env) > 300 for v in graph if isinstance(v.type, TensorType)):
         return  # too slow
     try:
         expected = case.expected(inputs, states, env)
@@ -255,7 +259,7 @@ def _smaller(graph: Graph) -> Iterator[Graph]:
         for o in v.operands:
             if o.type == v.type:
                 yield _replaced(graph, v, o)
-    for n, v in enumerate(reversed(inner)):
+    for n, v in enumerate(v for v in reversed(inner) if isinstance(v.type, TensorType)):
         fresh = OPS["input"](name=f"cut{len(graph.inputs)}_{n}", shape=v.tensor.shape, dtype=v.tensor.dtype)
         yield _replaced(graph, v, fresh)
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import random_control
 from random_values import Builder, Draw, Skip, sample_array
 
 from graphwright.ir.dims import evaluate, symbol
 from graphwright.ir.dtypes import float32, int64
 from graphwright.ir.graph import Graph, Value, topological
 from graphwright.ir.ops import OPS
+from graphwright.ir.types import TupleType
 from graphwright.passes.differentiate import gradients
 from graphwright.passes.stabilize import stabilize_values
 
@@ -29,6 +31,8 @@ STEPS: tuple[tuple[Callable[[Builder], None], int], ...] = (
     (Builder.concat, 2), (Builder.reverse, 1), (Builder.cumulative, 1), (Builder.reduce, 5),
     (Builder.position, 1), (Builder.dot, 4), (Builder.dense, 2), (Builder.conv, 1),
     (Builder.pool, 1), (Builder.take, 2), (Builder.scatter, 1),
+    (random_control.scan, 2), (random_control.while_loop, 1), (random_control.counted_loop, 1),
+    (random_control.branch, 1),
     (Builder.leaves, 3), (Builder.softmax, 2), (Builder.logsumexp, 1), (Builder.layer_norm, 2), (Builder.gelu, 1),
 )  # fmt: skip
 _WEIGHTED = [step for step, weight in STEPS for _ in range(weight)]
@@ -58,11 +62,18 @@ def random_graph(draw: Draw, sizes: Mapping[str, int] = SMALL, limit: int = 30_0
     outputs += [g for g in found.values() if draw.chance(70)]
     updates = _updates(b, found)
     roots = [*outputs, *b.inputs, *b.states, *(new for _, new in updates)]
-    used = {s for v in topological(roots) for s in (*v.symbols, *v.tensor.symbols)}
+    used = {s for v in topological(roots) for s in _symbols(v)}
     anchored = {s for v in (*b.inputs, *b.states) for d in v.tensor.shape for s in sizes if d == symbol(s)}
     if used - anchored:
         b.leaf(float32, (symbol("N"), symbol("M")))
     return Graph("test", tuple(b.inputs), tuple(b.states), tuple(outputs), updates)
+
+
+def _symbols(v: Value) -> set[str]:
+    """The symbolic dimensions that a value names, in bodies as well."""
+    types = v.type.items if isinstance(v.type, TupleType) else (v.type,)
+    inside = (_symbols(u) for region in v.regions for u in region)
+    return set(v.symbols).union(*(t.symbols for t in types), *inside)
 
 
 def _step(b: Builder) -> None:
