@@ -100,7 +100,8 @@ class Value:
     type : `TensorType`, or `TupleType` for several results.
     locs : the user's source lines, if known: the first that made it, then others that made it again (a few).
         They are not part of the identity.
-    serial : greater than that of every value that was there before.
+    serial : when it was made last, counted in values. So a body that is traced knows what was made in it, whether or
+        not an equal value was there before.
     """
 
     __slots__ = ("op", "operands", "attrs", "regions", "type", "locs", "serial", "__weakref__")
@@ -253,6 +254,7 @@ def make(
     locs = _locations(loc) or _current.locs[-1]
     found = _interned.get(key)
     if found is not None:
+        found.serial = next_serial()
         if locs is not found.locs and locs:
             _made_again(found, locs)
         return found

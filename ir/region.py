@@ -92,8 +92,8 @@ class Trace:
         Parameters
         ----------
         bodies : the outputs of each region, by its name.
-        hoist : capture also what was made since the trace began but depends on no input; else only what
-            was there before.
+        hoist : capture also what was made since the trace began but depends on no input; else only what was not made
+            since (nor made again: what is computed in a body does not depend on what else there is).
         """
         roots = [v for outputs in bodies.values() for v in outputs]
         inside = self._inside(roots, hoist)

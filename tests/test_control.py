@@ -199,6 +199,16 @@ def test_only_the_branch_taken_runs():
     assert not any(" log " in line or " sin " in line for line in top)
 
 
+def test_a_branch_is_the_same_whatever_there_was_before():
+    def text():
+        return gw.function([h], gw.cond(h.sum() > 0, lambda: gw.log(gw.exp(h)), lambda: h), target="interpreter").ir()
+
+    first = text()
+    kept = gw.log(gw.exp(h))
+    assert text().splitlines() == first.splitlines()
+    assert kept.shape == h.shape
+
+
 def test_branches_may_hold_loops_and_loops_branches():
     def step(c, e):
         up = lambda: gw.while_loop(lambda v: v.sum() < 10.0, lambda v: v * 2.0, c + e)  # noqa: E731
