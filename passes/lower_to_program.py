@@ -37,8 +37,8 @@ def lower_to_program(graph: Graph, lower_kernel: LowerKernel) -> Program:
         outputs.append(f"out.{k}")
         module.external(outputs[-1], v.tensor, "output")
         block.write(v, outputs[-1])
-    block.settle()
     block.update(graph.updates)
+    block.settle()  # once it is known who reads what
     return module.program([block.buffers[v] for v in (*graph.inputs, *graph.states)], outputs, block.steps())
 
 

@@ -223,6 +223,18 @@ CASES = {
   return %a, %b
 }
 """,
+    # what the loop begins with is a state's new value too
+    "begun_and_saved": """func @begun_and_saved(%x: f32[T, N]) state(%k: i64[]) -> (i64[]) {
+  %0 = full {value = 7} : i64[]
+  %s = scan %0, %x {carries = 1, sequences = 1, length = T} (%k: i64[], %e: f32[N]) -> (i64[]) {
+    %0 = add %k, 1 : i64[]
+    return %0
+  } : (i64[])
+  %r = item %s {index = 0} : i64[]
+  update %k = %0
+  return %r
+}
+""",
     "nested": """func @nested(%x: f32[T, 3, N], %h: f32[N]) -> (f32[N], f32[T, 3, N], f32[T]) {
   %s = scan %h, %x {carries = 1, sequences = 1, length = T} (%h: f32[N], %row: f32[3, N]) \
 -> (f32[N], f32[3, N], f32[]) {
