@@ -37,6 +37,7 @@ from ..ir.loops import (
 from ..ir.scalars import SCALARS, apply, const
 from .contraction import Contraction, Order, Tile, at_least, below, divides, either, recognize, strides
 from .cpu_model import CpuModel
+from .flatten_contraction import flatten_contraction
 from .pack_panels import Panels
 from .schedule_reduction import fold_lanes
 
@@ -66,10 +67,11 @@ def schedule_contraction(kernel: Kernel, cpu: CpuModel) -> Kernel | None:
     c = recognize(kernel)
     if c is None or any(isinstance(n, int) and n == 0 for _, n in (*c.loops, *c.axes)):
         return None
+    windowed = _windowed(c)
+    c = flatten_contraction(c)
     lanes = cpu.lanes(c.total.dtype)
     lane_axis = _lane_axis(c, lanes)
     unit = strides(c.b, c.column) <= {0, 1}
-    windowed = _windowed(c)
     rows = product(c.extent(r) for r in c.rows)
     many_rows = at_least(rows, PACK_ROWS if unit else TRANSPOSE_ROWS)
     if lane_axis and (windowed and not at_least(c.extent(c.column), lanes) or not unit and not many_rows):

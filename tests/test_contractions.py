@@ -16,6 +16,7 @@ from graphwright.ir.printer import print_kernel
 from graphwright.ir.verify import verify_kernel
 from graphwright.passes.contraction import recognize
 from graphwright.passes.cpu_model import CpuModel
+from graphwright.passes.flatten_contraction import flatten_contraction
 from graphwright.passes.schedule_contraction import schedule_contraction
 
 SHAPES = [
@@ -204,3 +205,37 @@ def test_a_prefetch_is_an_instruction():
     a, b = np.ones((96, 128), np.float32), np.ones((96, 256), np.float32)
     f(a, b)
     np.testing.assert_array_equal(w.value, np.full((128, 256), -95, np.float32))
+
+
+def test_axes_that_every_operand_walks_as_one_become_one():
+    """A batch of one fills its tiles as the same rows without a batch do; the values stay."""
+    x = gw.placeholder("x", "float32", ("N", 24, 40))
+    w, b = gw.placeholder("w", "float32", (40, 64)), gw.placeholder("b", "float32", (64,))
+    f = gw.function([x, w, b], gw.tanh(x @ w + b))
+    text = f.ir("loops")
+    assert "0..6*N" in text and "tm = 0..8" in text  # two columns of tiles of 8 of the 24 * N rows
+    assert " if " not in text  # of which none is ragged
+    rng = np.random.default_rng(0)
+    for n in (1, 3):
+        given = [rng.standard_normal(s, dtype=np.float32) for s in ((n, 24, 40), (40, 64), (64,))]
+        want = np.tanh(given[0].astype(np.float64) @ given[1] + given[2])
+        np.testing.assert_allclose(f(*given), want, rtol=0, atol=1e-5)
+
+
+def test_axes_stay_apart_where_an_operand_steps_over_memory():
+    buffer = "in %x: f32[4, 6, 8], in %w: f32[8, 16], out %y: f32[4, 5, 16]"
+    kernel = parse_kernel(f"""
+    graphwright.loops v1
+    kernel @rows({buffer}) {{
+      for i = 0..4 {{
+        for j = 0..5 {{
+          for n = 0..16 {{
+            let s = reduce(add, k = 0..8) load %x[i, j, k] * load %w[k, n]
+            store %y[i, j, n] = s
+          }}
+        }}
+      }}
+    }}
+    """)
+    c = recognize(kernel)
+    assert c is not None and flatten_contraction(c) == c
