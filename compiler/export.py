@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +13,7 @@ from ..errors import ExportError
 from ..runtime import container, safetensors
 from ..runtime.artifact import FORMAT, MANIFEST, SCHEMA, WEIGHTS, Model, canonical_json
 from ..runtime.buffers import Array, Cell
+from ..runtime.files import replace_file
 from ..runtime.image import Image
 from ..runtime.native_call import ENTRIES
 from ..runtime.signature import Signature
@@ -73,7 +73,7 @@ def write_artifact(
     """
     try:
         data = artifact_bytes(entries, producer=producer or _version())
-        _replace(os.path.realpath(os.fspath(path)), data)
+        replace_file(os.path.realpath(os.fspath(path)), data)
     except ExportError:
         raise
     except (OSError, ValueError, TypeError, KeyError) as e:
@@ -220,33 +220,6 @@ def _reason(error: Exception) -> str:
     """Why a file cannot be written, without the name of the temporary file beside it."""
     reason = error.strerror if isinstance(error, OSError) else None
     return reason or str(error)
-
-
-def _replace(path: str, data: bytes) -> None:
-    """Write a file beside the old one, make sure that it is on disk, and put it in its place."""
-    folder, name = os.path.split(path)
-    with _temporary(os.path.join(folder, f".{name}.{secrets.token_hex(8)}.tmp")) as temporary:
-        with open(temporary, "xb") as f:
-            f.write(data)
-            f.flush()
-            os.fsync(f.fileno())
-        os.replace(temporary, path)
-    with contextlib.suppress(OSError):  # some file systems cannot sync a folder
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-@contextlib.contextmanager
-def _temporary(path: str) -> Iterator[str]:
-    """A path that does not exist afterwards."""
-    try:
-        yield path
-    finally:
-        with contextlib.suppress(OSError):
-            os.unlink(path)
 
 
 def _version() -> str:

@@ -538,5 +538,5 @@ def _check_variables(compiled: Function) -> None:
         if names.count(name) > 1:
             fail(
                 "export", GraphError, f"function {compiled.name!r} uses two variables named {name!r}",
-                advice="an artifact finds variables by name: give them different ones",
+                advice="an artifact finds variables by name: give them different ones (layers: by layer.named)",
             )

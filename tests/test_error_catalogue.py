@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import error_cases_control  # noqa: F401  (a part of the table)
+import error_cases_modules  # noqa: F401  (a part of the table)
 import error_cases_running  # noqa: F401  (its second half)
 import numpy as np
 import pytest
