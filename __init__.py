@@ -43,12 +43,15 @@ if TYPE_CHECKING:
     from .frontends.function import export as export
     from .frontends.function import function as function
     from .frontends.function import grad as grad
+    from .frontends.jacobians import hessian as hessian
     from .frontends.jacobians import hvp as hvp
+    from .frontends.jacobians import jacobian as jacobian
     from .frontends.jacobians import jvp as jvp
     from .frontends.profile import profile as profile
     from .frontends.tensor import Tensor as Tensor
     from .frontends.tensor import Variable as Variable
     from .frontends.tensor import placeholder as placeholder
+    from .frontends.vmap import vmap as vmap
     from .ir.dtypes import float32 as float32
     from .ir.dtypes import float64 as float64
     from .ir.dtypes import int8 as int8
@@ -72,9 +75,10 @@ _MODULES = {
     "frontends.derivatives": "checkpoint custom_gradient vjp",
     "frontends.extend": "custom_op elementwise from_sympy",
     "frontends.function": "Function export function grad",
-    "frontends.jacobians": "hvp jvp",
+    "frontends.jacobians": "hessian hvp jacobian jvp",
     "frontends.profile": "profile",
     "frontends.tensor": "Tensor Variable placeholder",
+    "frontends.vmap": "vmap",
     "ir.dtypes": _DTYPES,
     "runtime.artifact": "load",
     "runtime.threads": "get_num_threads set_num_threads",

@@ -12,16 +12,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import GraphError
+from ..ir.batching import with_lanes
 from ..ir.broadcasting import full
+from ..ir.dims import Dim, at_most
+from ..ir.dtypes import int64
 from ..ir.graph import Value
-from ..ir.region import Trace, substitute_values
+from ..ir.op import OPS
+from ..ir.region import Trace, stand_in, substitute_values
+from ..runtime.structure import unflatten
 from .derivatives import like
 from .shapes import fail
 from .source import located, tracing
 from .tensor import Tensor
 from .trees import Tree, leaves_like
 
-__all__ = ["hvp", "jvp"]
+__all__ = ["hessian", "hvp", "jacobian", "jvp"]
 
 
 @dataclass(frozen=True)
@@ -153,3 +158,125 @@ def _gradients(d: _Derivation) -> list[Value]:
         d.loss(), d.wrt.values, on_disconnected="zero",
         prepare=lambda value: stabilize_values([value], keep=d.wrt.values)[0],
     )
+
+
+# --- whole matrices ------------------------------------------------------------------------------
+
+
+@located
+def jacobian(function: Callable[..., Any] | Any, primals: Any, mode: str = "auto") -> Any:
+    """The derivatives of all elements by all elements.
+
+    It is the map (`gw.vmap`) of a tangent over the unit vectors of each primal, or of a gradient over those of each
+    output.
+
+    Parameters
+    ----------
+    function, primals : as for `jvp`; the outputs are floating-point.
+    mode : ``"forward"``, ``"reverse"``, or ``"auto"``: forward if the primals certainly have fewer elements than the
+        outputs, else reverse.
+
+    Returns
+    -------
+    For each output, and in it for each primal, nested like these, a tensor of the output's shape followed by the
+    primal's.
+
+    Raises
+    ------
+    DifferentiationError
+        If an output or a primal is not floating-point, or an op on the way has no derivative.
+    GraphError
+        If an op on the way has no batching rule, or the mode is another.
+    """
+    from ..passes.differentiate import require_float
+
+    if mode not in ("auto", "forward", "reverse"):
+        fail("jacobian", GraphError, f"mode={mode!r}", (), 'give "forward", "reverse", or "auto"')
+    d = _Derivation.of("jacobian", function, primals)
+    outputs = d.stable()
+    for value in outputs:
+        require_float(value)
+    if mode == "auto":
+        sizes = [sum((v.tensor.size for v in values), start=0) for values in (d.wrt.values, outputs)]
+        mode = "forward" if at_most(sizes[0] + 1, sizes[1]) else "reverse"
+    rows = _columns(outputs, d.wrt.values) if mode == "forward" else _rows(outputs, d.wrt.values)
+    return _nested(d, d.outputs.structure, rows)
+
+
+@located
+def hessian(loss: Callable[..., Any] | Any, wrt: Any) -> Any:
+    """The second derivatives of a scalar: the Jacobian, in forward mode, of its gradient.
+
+    Parameters
+    ----------
+    loss, wrt : as for `hvp`.
+
+    Returns
+    -------
+    For each in `wrt`, and in it for each in `wrt`, nested like these, a tensor of the first one's shape followed by the
+    second one's.
+
+    Raises
+    ------
+    As `gw.grad` and `jacobian`.
+    """
+    d = _Derivation.of("hessian", loss, wrt)
+    return _nested(d, d.wrt.structure, _columns(_gradients(d), d.wrt.values))
+
+
+def _nested(d: _Derivation, structure: Any, rows: Sequence[Sequence[Value]]) -> Any:
+    return unflatten(structure, [d.wrt.build(d.at(row)) for row in rows])
+
+
+def _columns(outputs: Sequence[Value], wrt: Sequence[Value]) -> list[list[Value]]:
+    """The blocks of the Jacobian of each output, by the tangents of the unit vectors of each primal."""
+    from ..passes.pushforward import pushforward
+
+    rows: list[list[Value]] = [[] for _ in outputs]
+    for x in wrt:
+        seed = stand_in("t", x.tensor)
+        for row, y, lanes in zip(rows, outputs, _lanes(pushforward(outputs, [x], [seed]), seed)):
+            shape = (*y.tensor.shape, *x.tensor.shape)
+            row.append(_zeros(shape, y) if lanes is None else _reshape(_to_end(lanes), shape))
+    return rows
+
+
+def _rows(outputs: Sequence[Value], wrt: Sequence[Value]) -> list[list[Value]]:
+    """The blocks of the Jacobian of each output, by the gradients of its unit vectors."""
+    from ..passes.differentiate import pullback
+
+    rows = []
+    for y in outputs:
+        seed = stand_in("g", y.tensor)
+        blocks = zip(wrt, _lanes(pullback([y], [seed], wrt), seed))
+        shape = y.tensor.shape
+        rows.append([
+            _zeros((*shape, *x.tensor.shape), y) if lanes is None else _reshape(lanes, (*shape, *x.tensor.shape))
+            for x, lanes in blocks
+        ])
+    return rows
+
+
+def _lanes(values: Sequence[Value | None], seed: Value) -> list[Value | None]:
+    """What linear functions of a seed are of each of its unit vectors, along a new first axis."""
+    from ..passes.vectorize_map import vectorize
+
+    n = seed.tensor.size
+    places = [OPS["iota"](shape=(n, n), axis=k, dtype=int64) for k in (0, 1)]
+    unit = OPS["cast"](OPS["eq"](*places), dtype=seed.tensor.dtype)
+    basis = _reshape(unit, (n, *seed.tensor.shape))
+    found = iter(vectorize([v for v in values if v is not None], {seed: basis}, n))
+    return [None if v is None else with_lanes(next(found), n) for v in values]
+
+
+def _reshape(x: Value, shape: Sequence[Dim]) -> Value:
+    return OPS["reshape"](x, shape=tuple(shape))
+
+
+def _to_end(x: Value) -> Value:
+    """`x` with its first axis as its last."""
+    return OPS["transpose"](x, perm=(*range(1, x.tensor.rank), 0))
+
+
+def _zeros(shape: Sequence[Dim], like: Value) -> Value:
+    return full(tuple(shape), 0, like.tensor.dtype)

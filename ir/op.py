@@ -20,8 +20,8 @@ from .loops import Buffer, Expr, Stmt
 from .types import TensorType, Type
 
 __all__ = [
-    "LINEAR", "MULTILINEAR", "OPS", "REQUIRED", "ZERO_GRADIENT", "Body", "Definition", "Lowering", "Op", "Read",
-    "Sample", "Typing", "assumptions", "register",
+    "LINEAR", "MULTILINEAR", "OPS", "REQUIRED", "ZERO_GRADIENT", "Batch", "Body", "Definition", "Lanes", "Lowering",
+    "Op", "Read", "Sample", "Typing", "assumptions", "register",
 ]
 
 
@@ -197,6 +197,9 @@ VJP = Callable[..., "Sequence[Value | None]"]
 Cotangents = Sequence[Union[Value, None]]
 Tangents = Sequence[Union[Value, None]]
 JVP = Callable[[Value, Tangents], Union[Value, None]]
+Lanes = tuple[Value, bool]
+"""A value for all lanes of a mapped axis: whether it has them as its first axis, or is alike in all."""
+Batch = Callable[[Value, Sequence[Lanes], Dim], Value]
 
 
 def _no_samples() -> Iterable[Sample]:
@@ -224,6 +227,8 @@ class Op:
     jvp : ``jvp(value, tangents)`` gives the tangent of a value of this op from those of its operands, of which None
         is 0: `LINEAR`, `MULTILINEAR`, or a function. An op without it has that which follows from its `vjp`
         (`passes.pushforward`).
+    batch : ``batch(value, operands, size)`` gives what a value of this op is for `size` lanes at once, some operands
+        having these as a further first axis (`ir.batching`). An elementwise op needs none.
     attrs : attribute names with their defaults (`REQUIRED` for none).
     elementwise : operands and result share one shape and are read at the same index.
     commutative : the two operands may be exchanged.
@@ -246,6 +251,7 @@ class Op:
     lower: Callable[..., Sequence[Stmt]] | None = None
     vjp: VJP | None = None
     jvp: JVP | None = None
+    batch: Batch | None = None
     attrs: Mapping[str, Any] = field(default_factory=dict)
     elementwise: bool = False
     commutative: bool = False

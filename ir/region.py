@@ -84,6 +84,14 @@ class Trace:
         self._names.append(name)
         return value
 
+    def insert(self, position: int, name: str, value: Value) -> Value:
+        """Let a value be the input at a position, under that name or a longer one."""
+        while name in self._names:
+            name += "_"
+        self.inputs.insert(position, value)
+        self._names.insert(position, name)
+        return value
+
     def close(
         self, bodies: Mapping[str, Sequence[Value]], hoist: bool = True
     ) -> tuple[tuple[Graph, ...], list[Value]]:

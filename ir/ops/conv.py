@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from ...errors import DTypeError, GraphError, ShapeError
+from ..batching import fold, one_by_one, unfold
 from ..dims import Dim, equal, floordiv, mod
-from ..graph import Value
+from ..graph import Value, make
 from ..loops import Expr, Reduce
-from ..op import MULTILINEAR, REQUIRED, Definition, Op, Read, Sample, Typing, register
+from ..op import MULTILINEAR, REQUIRED, Definition, Lanes, Op, Read, Sample, Typing, register
 from ..scalars import apply, conjunction
 from ..types import Type
 from .window import Window
@@ -198,6 +199,35 @@ def _vjp_weight_grad(
     return conv_input_grad(ct, g, shape=x.tensor.shape[2:], **attrs), conv(x, g, **attrs)
 
 
+# --- lanes: a part of the examples, of the channels, or further groups ---------------------------
+
+_Place = tuple[int, bool]  # an axis, and whether lanes are a part of each group's share of it
+_ONE: dict[str, tuple[tuple[_Place, _Place], tuple[_Place, _Place]]] = {
+    "conv": (((0, False), (0, False)), ((0, True), (1, True))),
+    "conv_input_grad": (((0, False), (0, False)), ((1, False), (1, True))),
+    "conv_weight_grad": (((1, True), (1, False)), ((1, True), (0, True))),
+}
+"""If one operand has lanes (the first, or the second): where they go in it, and where they are in the result."""
+_BOTH = {"conv": (1, 0, 1), "conv_input_grad": (1, 0, 1), "conv_weight_grad": (1, 1, 0)}
+"""If both operands have lanes, these are groups of groups: the axis of each operand and of the result."""
+
+
+def _batch(value: Value, operands: Sequence[Lanes], size: Dim) -> Value:
+    (a, a_lanes), (b, b_lanes) = operands
+    name, groups = value.op.name, value.attrs["groups"]
+    if a_lanes and b_lanes:
+        if not isinstance(size, int) or size == 0:
+            return one_by_one(value, operands, size)  # groups are a number
+        first, second, result = _BOTH[name]
+        attrs = {**value.attrs, "groups": groups * size}
+        product = make(value.op, (fold(a, first), fold(b, second)), attrs)
+        return unfold(product, result, size, value.tensor.shape[result])
+    (axis, grouped), (place, by_group) = _ONE[name][not a_lanes]
+    x = fold(a if a_lanes else b, axis, groups if grouped else 1)
+    product = make(value.op, (x, b) if a_lanes else (a, x), value.attrs)
+    return unfold(product, place, size, value.tensor.shape[place], groups if by_group else 1)
+
+
 # --- samples -------------------------------------------------------------------------------------
 
 
@@ -224,13 +254,14 @@ def _cases() -> list[tuple[Any, Any, dict[str, Any]]]:
 
 
 conv: Op = register(Op(
-    "conv", "contract", _infer_conv, _conv, _define_conv, vjp=_vjp_conv, jvp=MULTILINEAR, attrs=_ATTRS, arity=2, cost=2,
+    "conv", "contract", _infer_conv, _conv, _define_conv, vjp=_vjp_conv, jvp=MULTILINEAR,
+    batch=_batch, attrs=_ATTRS, arity=2, cost=2,
     samples=lambda: [Sample((x, w), attrs) for x, w, attrs in _cases()],
     doc="Convolution of x [N, C, *spatial] with w [O, C / groups, *kernel]; padding is (low, high) per axis.",
 ))
 conv_input_grad: Op = register(Op(
     "conv_input_grad", "contract", _infer_input_grad, _conv_input_grad, _define_input_grad,
-    vjp=_vjp_input_grad, jvp=MULTILINEAR,
+    vjp=_vjp_input_grad, jvp=MULTILINEAR, batch=_batch,
     attrs={"shape": REQUIRED, **_ATTRS}, arity=2, cost=2,
     samples=lambda: [
         Sample((_conv(x, w, **attrs), w), {"shape": x.shape[2:], **attrs}) for x, w, attrs in _cases()
@@ -239,7 +270,7 @@ conv_input_grad: Op = register(Op(
 ))
 conv_weight_grad: Op = register(Op(
     "conv_weight_grad", "contract", _infer_weight_grad, _conv_weight_grad, _define_weight_grad,
-    vjp=_vjp_weight_grad, jvp=MULTILINEAR, attrs={"kernel": REQUIRED, **_ATTRS}, arity=2, cost=2,
+    vjp=_vjp_weight_grad, jvp=MULTILINEAR, batch=_batch, attrs={"kernel": REQUIRED, **_ATTRS}, arity=2, cost=2,
     samples=lambda: [
         Sample((x, _conv(x, w, **attrs)), {"kernel": w.shape[2:], **attrs}) for x, w, attrs in _cases()
     ],

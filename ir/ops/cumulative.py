@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import DTypeError, IndexRangeError
+from ..batching import aligned_with
 from ..broadcasting import full
 from ..dims import Dim, dim_max, dim_min, symbol
 from ..graph import Value
@@ -129,6 +130,9 @@ def _vjp_recurrence(
     return where(_is_first(a, axis, reverse), 0, s * previous(y, axis, reverse)), s
 
 
+_batch = aligned_with(lambda attrs, n: {"axis": attrs["axis"] + 1})
+
+
 def _samples(operands: int) -> list[Sample]:
     rng = np.random.default_rng(0)
     shapes = [((3, 5, 4), k) for k in range(3)] + [((7,), 0), ((1, 3), 0), ((0, 3), 0), ((0, 3), 1)]
@@ -142,12 +146,12 @@ def _samples(operands: int) -> list[Sample]:
 cumsum: Op = register(Op(
     "cumsum", "opaque", _infer, _cumsum, lower=_lower_cumsum, arity=1,
     vjp=lambda g, y, x, axis, reverse: (cumsum(g, axis=axis, reverse=not reverse),), jvp=LINEAR,
-    attrs={"axis": REQUIRED, "reverse": False}, samples=lambda: _samples(1),
+    attrs={"axis": REQUIRED, "reverse": False}, batch=_batch, samples=lambda: _samples(1),
     doc="The sums of all elements up to each along an axis (from each on, if reverse).",
 ))
 
 recurrence: Op = register(Op(
     "recurrence", "opaque", _infer, _recurrence, lower=_lower_recurrence, arity=2, vjp=_vjp_recurrence,
-    attrs={"axis": REQUIRED, "reverse": False}, cost=2, samples=lambda: _samples(2),
+    attrs={"axis": REQUIRED, "reverse": False}, batch=_batch, cost=2, samples=lambda: _samples(2),
     doc="y[t] = a[t] * y[t-1] + b[t] along an axis, from y[0] = b[0] (from the end, if reverse).",
 ))

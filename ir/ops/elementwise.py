@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import DTypeError
+from ..batching import aligned
 from ..dtypes import bool_
 from ..graph import Value
 from ..loops import Expr
@@ -144,7 +145,7 @@ def _samples_cast() -> Iterable[Sample]:
 cast = register(Op(
     "cast", "map", _infer_cast,
     reference=lambda x, dtype: np.asarray(x).astype(dtype.numpy),
-    define=_define_cast, vjp=_vjp_cast, jvp=LINEAR, attrs={"dtype": REQUIRED}, arity=1,
+    define=_define_cast, vjp=_vjp_cast, jvp=LINEAR, batch=aligned, attrs={"dtype": REQUIRED}, arity=1,
     samples=_samples_cast, api="astype", doc="Convert to another dtype; floats are truncated towards zero.",
 ))
 

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 
 from ...errors import DTypeError, IndexRangeError, ShapeError
+from ..batching import to_front, with_lanes
 from ..dims import Dim, equal, symbol
 from ..dtypes import int64
+from ..graph import Value
 from ..loops import Expr, For, Index, Let, Load, Stmt, Store, Temp
-from ..op import LINEAR, REQUIRED, Definition, Lowering, Op, Read, Sample, Typing, register
+from ..op import LINEAR, OPS, REQUIRED, Definition, Lanes, Lowering, Op, Read, Sample, Typing, register
 from ..scalars import apply, cast, const, select
 from ..types import TensorType, Type
 
@@ -28,6 +30,14 @@ def normalized(position: Expr, extent: Dim) -> Expr:
 def _normalized(indices: Any, extent: int) -> Any:
     i = np.asarray(indices).astype(np.int64)
     return np.clip(np.where(i < 0, i + extent, i), 0, max(extent - 1, 0))
+
+
+def _rows_of_lanes(indices: Value, extent: Dim, size: Dim) -> Value:
+    """Indices with lanes, as rows of an axis on which the lanes stand one after the other, `extent` rows each."""
+    n = OPS["dim"](value=extent, dtype=int64)
+    i = OPS["cast"](indices, dtype=int64)
+    i = OPS["max"](OPS["min"](OPS["where"](i < 0, i + n, i), n - 1), 0)
+    return i + OPS["iota"](shape=indices.tensor.shape, axis=0, dtype=int64) * n
 
 
 def _check_indices(t: Typing, indices: TensorType, extent: Dim) -> None:
@@ -59,6 +69,26 @@ def _define_take(d: Definition, read: Read, read_index: Read) -> Expr:
     return read([*d.index[:axis], row, *d.index[end:]])
 
 
+def _batch_take(value: Value, operands: Sequence[Lanes], size: Dim) -> Value:
+    ((x, x_lanes), (indices, i_lanes)), axis = operands, value.attrs["axis"]
+    if not i_lanes:
+        return take(x, indices, axis=axis + 1)
+    if not x_lanes:
+        return to_front(take(x, indices, axis=axis), axis)
+    rows = _rows_of_lanes(indices, x.tensor.shape[axis + 1], size)
+    order = (0, axis + 1, *(k for k in range(1, x.tensor.rank) if k != axis + 1))
+    x = OPS["transpose"](x, perm=order)
+    shape = x.tensor.shape
+    picked = take(OPS["reshape"](x, shape=(shape[0] * shape[1], *shape[2:])), rows, axis=0)
+    return _between(picked, indices.tensor.rank, axis)
+
+
+def _between(x: Value, count: int, axis: int) -> Value:
+    """Axes 1 to `count` of x behind the `axis` axes that follow them: where indices stand in a result."""
+    rest = range(count, count + axis)
+    return OPS["transpose"](x, perm=(0, *rest, *range(1, count), *range(count + axis, x.tensor.rank)))
+
+
 def _samples_take() -> list[Sample]:
     x = np.random.default_rng(0).normal(size=(4, 3, 5))
     picks: list[Any] = [2, [0, 3, 3], [[1, -1], [0, 2]], [7, -9, 1], []]
@@ -70,6 +100,7 @@ def _samples_take() -> list[Sample]:
 take: Op = register(Op(
     "take", "map", _infer_take, _take, _define_take, arity=2, random_access=(0,), cost=3,
     vjp=lambda g, y, x, i, axis: (scatter_add(i, g, axis=axis, size=x.tensor.shape[axis]), None), jvp=LINEAR,
+    batch=_batch_take,
     attrs={"axis": REQUIRED}, samples=_samples_take,
     doc="Elements of an axis at given indices: negative ones count from the end, then all are clamped.",
 ))
@@ -126,6 +157,19 @@ def _lower_scatter_add(kernel: Lowering) -> Sequence[Stmt]:
     return (*_nest(clear, [zero], "vector"), *_nest(loops[:end], body))
 
 
+def _batch_scatter_add(value: Value, operands: Sequence[Lanes], size: Dim) -> Value:
+    (indices, lanes), axis, extent = operands[0], value.attrs["axis"], value.attrs["size"]
+    updates = with_lanes(operands[1], size)
+    if not lanes:
+        return scatter_add(indices, updates, axis=axis + 1, size=extent)
+    rows, count = _rows_of_lanes(indices, extent, size), indices.tensor.rank
+    lead = range(1, axis + 1)
+    order = (0, *range(axis + 1, axis + count), *lead, *range(axis + count, updates.tensor.rank))
+    total = scatter_add(rows, OPS["transpose"](updates, perm=order), axis=0, size=size * extent)
+    total = OPS["reshape"](total, shape=(size, extent, *total.tensor.shape[1:]))
+    return _between(total, 2, axis)
+
+
 def _samples_scatter_add() -> list[Sample]:
     updates = np.random.default_rng(0).normal
     return [
@@ -140,6 +184,7 @@ def _samples_scatter_add() -> list[Sample]:
 scatter_add: Op = register(Op(
     "scatter_add", "opaque", _infer_scatter_add, _scatter_add, lower=_lower_scatter_add, arity=2,
     vjp=lambda g, y, i, updates, axis, size: (None, take(g, i, axis=axis)), jvp=LINEAR,
+    batch=_batch_scatter_add,
     attrs={"axis": REQUIRED, "size": REQUIRED}, random_access=(), cost=4, samples=_samples_scatter_add,
     doc="Zeros with updates added at given indices of an axis (treated as by take): the transpose of take.",
 ))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ...errors import DTypeError, ShapeError
+from ..batching import shifted, to_front
 from ..dims import Dim, equal
-from ..graph import Value
+from ..graph import Value, make
 from ..loops import Expr, Reduce
-from ..op import MULTILINEAR, REQUIRED, Definition, Op, Read, Sample, Typing, register
+from ..op import MULTILINEAR, OPS, REQUIRED, Definition, Lanes, Op, Read, Sample, Typing, register
 from ..scalars import apply
 from ..types import TensorType, Type
 
@@ -94,10 +96,40 @@ def _by_position(axes: tuple[int, ...], partner: tuple[int, ...]) -> list[int]:
 
 def _arrange(x: Value, axes: list[int]) -> Value:
     """`x`, whose axis k is axis ``axes[k]`` of the wanted result, in that result's order."""
+    return _in_order(x, [int(k) for k in np.argsort(axes)])
+
+
+def _in_order(x: Value, axes: Sequence[int]) -> Value:
+    """`x` with its axes in another order."""
     from .movement import transpose
 
-    perm = tuple(int(k) for k in np.argsort(axes))
+    perm = tuple(axes)
     return x if perm == tuple(range(len(perm))) else transpose(x, perm=perm)
+
+
+def _batch_dot(value: Value, operands: Sequence[Lanes], size: Dim) -> Value:
+    """Lanes of both operands are a further batch axis; lanes of one are rows of it."""
+    (a, a_lanes), (b, b_lanes) = operands
+    (ca, cb), (ba, bb) = value.attrs["contract"], value.attrs["batch"]
+    if a_lanes and b_lanes:
+        batch = (0, *shifted(ba)), (0, *shifted(bb))
+        return dot(a, b, contract=(shifted(ca), shifted(cb)), batch=batch)
+    if a_lanes:
+        return to_front(_rows(a, b, (ca, cb), (ba, bb)), len(ba))
+    product = _rows(b, a, (cb, ca), (bb, ba))  # batch, lanes, free axes of b, free axes of a
+    nb, n = len(ba), len(_free(b.tensor.rank - 1, cb, bb))
+    ends = range(nb + 1, nb + 1 + n), range(nb + 1 + n, product.tensor.rank)
+    return _in_order(product, [nb, *range(nb), *ends[1], *ends[0]])
+
+
+def _rows(x: Value, other: Value, contract: Axes, batch: Axes) -> Value:
+    """The product of an operand that has lanes with one that has none; they come before its own free axes."""
+    shape = x.tensor.shape
+    if len(shape) == 3 and contract[0] == (1,):  # one matrix with the rows of all lanes
+        flat = make(OPS["reshape"], (x,), {"shape": (shape[0] * shape[1], shape[2])})
+        product = dot(flat, other, contract=((1,), contract[1]))
+        return make(OPS["reshape"], (product,), {"shape": (*shape[:2], *product.tensor.shape[1:])})
+    return dot(x, other, contract=(shifted(contract[0]), contract[1]), batch=(shifted(batch[0]), batch[1]))
 
 
 def _samples_dot() -> list[Sample]:
@@ -120,8 +152,8 @@ def _samples_dot() -> list[Sample]:
     ]
 
 
-dot = register(Op(
-    "dot", "contract", _infer_dot, _dot, _define_dot, vjp=_vjp_dot, jvp=MULTILINEAR, arity=2,
+dot: Op = register(Op(
+    "dot", "contract", _infer_dot, _dot, _define_dot, vjp=_vjp_dot, jvp=MULTILINEAR, batch=_batch_dot, arity=2,
     attrs={"contract": REQUIRED, "batch": ((), ())}, cost=2, samples=_samples_dot,
     doc="Sum of products over the contracted axes; the result has the batch, left free and right free axes.",
 ))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import DTypeError, GraphError, IndexRangeError, ShapeError
+from ..batching import aligned_with, shifted
 from ..dims import Dim, at_most, dim_max, equal, floordiv, mod
 from ..dtypes import result_dtype_with_scalar
 from ..graph import Value
@@ -58,6 +59,7 @@ def _vjp_broadcast(ct: Value, out: Value, x: Value, shape: Any, dims: Any) -> tu
 broadcast = register(Op(
     "broadcast", "map", _infer_broadcast, _broadcast, _define_broadcast, vjp=_vjp_broadcast, jvp=LINEAR, arity=1,
     attrs={"shape": REQUIRED, "dims": REQUIRED}, cost=0,
+    batch=aligned_with(lambda attrs, n: {"shape": (n, *attrs["shape"]), "dims": (0, *shifted(attrs["dims"]))}),
     samples=lambda: [
         Sample((_array(3),), {"shape": (2, 3), "dims": (1,)}),
         Sample((_array(2, 3),), {"shape": (2, 5, 3), "dims": (0, 2)}),
@@ -115,6 +117,7 @@ def _vjp_reshape(ct: Value, out: Value, x: Value, shape: Any) -> tuple[Value]:
 reshape = register(Op(
     "reshape", "view", _infer_reshape, lambda x, shape: np.reshape(x, shape), _define_reshape,
     vjp=_vjp_reshape, jvp=LINEAR, attrs={"shape": REQUIRED}, cost=0, arity=1,
+    batch=aligned_with(lambda attrs, n: {"shape": (n, *attrs["shape"])}),
     samples=lambda: [
         Sample((_array(2, 6),), {"shape": s}) for s in ((12,), (3, 4), (2, 1, 6), (2, 3, 2))
     ],
@@ -146,6 +149,7 @@ def _vjp_transpose(ct: Value, out: Value, x: Value, perm: Any) -> tuple[Value]:
 transpose = register(Op(
     "transpose", "map", _infer_transpose, lambda x, perm: np.transpose(x, perm), _define_transpose,
     vjp=_vjp_transpose, jvp=LINEAR, attrs={"perm": REQUIRED}, cost=0, arity=1,
+    batch=aligned_with(lambda attrs, n: {"perm": (0, *shifted(attrs["perm"]))}),
     samples=lambda: [Sample((_array(2, 3, 4),), {"perm": p}) for p in ((0, 1, 2), (2, 0, 1), (1, 0, 2))],
     api="permute_dims", doc="Axis k of the result is axis perm[k] of the operand.",
 ))
@@ -208,6 +212,7 @@ def _samples_slice() -> list[Sample]:
 slice_ = register(Op(
     "slice", "map", _infer_slice, _slice, _define_slice, vjp=_vjp_slice, jvp=LINEAR, cost=0, arity=1,
     attrs={"start": REQUIRED, "shape": REQUIRED, "step": REQUIRED}, samples=_samples_slice,
+    batch=aligned_with(lambda attrs, n: {k: (x, *attrs[k]) for k, x in (("start", 0), ("shape", n), ("step", 1))}),
     doc="Along each axis the elements start, start + step, ...: as many as the result's shape says.",
 ))
 
@@ -286,6 +291,7 @@ pad: Op = register(Op(
     "pad", "map", _infer_pad, _pad, _define_pad, vjp=_vjp_pad, cost=2, arity=1, samples=_samples_pad,
     jvp=lambda y, t: t[0] and pad(t[0], **{**y.attrs, "value": 0}),
     attrs={"low": REQUIRED, "high": REQUIRED, "interior": REQUIRED, "value": 0},
+    batch=aligned_with(lambda attrs, n: {k: (0, *attrs[k]) for k in ("low", "high", "interior")}),
     doc="Add `low` values before, `high` after and `interior` between the elements of each axis.",
 ))
 
@@ -341,7 +347,7 @@ def _vjp_concat(ct: Value, out: Value, *operands: Value, axis: int) -> list[Valu
 
 concat = register(Op(
     "concat", "map", _infer_concat, lambda *x, axis: np.concatenate(x, axis), _define_concat, vjp=_vjp_concat,
-    jvp=LINEAR, attrs={"axis": REQUIRED}, cost=2,
+    jvp=LINEAR, attrs={"axis": REQUIRED}, cost=2, batch=aligned_with(lambda attrs, n: {"axis": attrs["axis"] + 1}),
     samples=lambda: [
         Sample((_array(2), _array(3)), {"axis": 0}),
         Sample((_array(2, 1), _array(2, 3), _array(2, 2)), {"axis": 1}),
@@ -369,6 +375,7 @@ def _define_reverse(d: Definition, read: Read) -> Expr:
 reverse: Op = register(Op(
     "reverse", "map", _infer_reverse, lambda x, axes: np.flip(x, axes), _define_reverse,
     vjp=lambda g, y, x, axes: (reverse(g, axes=axes),), jvp=LINEAR, attrs={"axes": REQUIRED}, cost=0, arity=1,
+    batch=aligned_with(lambda attrs, n: {"axes": shifted(attrs["axes"])}),
     samples=lambda: [Sample((_array(3, 4),), {"axes": a}) for a in ((0,), (1,), (0, 1), ())],
     api="flip", doc="The elements in the opposite order along axes.",
 ))

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import DTypeError, ShapeError
+from ..batching import aligned
 from ..dims import Dim, floordiv, mod, product
 from ..dtypes import DType, as_dtype, uint32, uint64
 from ..loops import Expr, Index
@@ -64,11 +65,11 @@ def _infer_random_bits(t: Typing) -> Type:
     (key,), dtype = t.types, t["dtype"]
     if dtype not in (uint32, uint64):
         t.fail(DTypeError, f"gives uint32 or uint64, not {dtype!r}")
-    if key.dtype != uint32 or key.shape != (4,):
-        t.fail(ShapeError, f"the key must be {TensorType(uint32, (4,))}, got {key}")
+    if key.dtype != uint32 or key.shape[-1:] != (4,):
+        t.fail(ShapeError, f"a key is {TensorType(uint32, (4,))}, got {key}")
     t.require_sizes(t["shape"])
     t.require_at_most(product(t["shape"]), MOST, f"more than 2**36 elements of {dtype!r}")
-    return TensorType(dtype, tuple(t["shape"]))
+    return TensorType(dtype, (*key.shape[:-1], *t["shape"]))
 
 
 def _place(position: Any, dtype: DType) -> tuple[Any, Any]:
@@ -78,7 +79,12 @@ def _place(position: Any, dtype: DType) -> tuple[Any, Any]:
     return position // chunk * LANES + position % LANES, position % chunk // LANES * words
 
 
-def _random_bits(key: Any, shape: tuple[int, ...], dtype: DType, stream: int) -> Any:
+def _random_bits(keys: Any, shape: tuple[int, ...], dtype: DType, stream: int) -> Any:
+    draws = [_draw(key, shape, dtype, stream) for key in keys.reshape(-1, 4)]
+    return np.array(draws, dtype.numpy).reshape((*keys.shape[:-1], *shape))
+
+
+def _draw(key: Any, shape: tuple[int, ...], dtype: DType, stream: int) -> Any:
     block, word = _place(np.arange(int(np.prod(shape, dtype=int))), dtype)
     words = philox((block, stream, key[2], key[3]), key[:2]).astype(dtype.numpy)
     columns = np.arange(block.size)
@@ -90,12 +96,13 @@ def _random_bits(key: Any, shape: tuple[int, ...], dtype: DType, stream: int) ->
 
 def _define_random_bits(d: Definition, read: Read) -> Expr:
     position: Dim = 0
-    for i, n in zip(d.index, d.out.shape):
+    lead = d.index[:d.types[0].rank - 1]
+    for i, n in zip(d.index[len(lead):], d["shape"]):
         position = position * n + i
     words = _words(d.out.dtype)
     chunk = LANES * 4 // words
     block = floordiv(position, chunk) * LANES + mod(position, LANES)
-    key = [cast(read([k]), uint64) for k in range(4)]
+    key = [cast(read([*lead, k]), uint64) for k in range(4)]
     counter = [_low(Index(block)), const(d["stream"], uint64), key[2], key[3]]
     found = _philox(counter, key[:2])
     group = floordiv(mod(position, chunk), LANES)
@@ -135,7 +142,8 @@ def _philox(c: list[Expr], k: list[Expr]) -> list[Expr]:
 
 def _samples() -> list[Sample]:
     key = np.array([1, 2, 3, 0xFFFFFFFF], np.uint32)
-    return [
+    keys = np.arange(12, dtype=np.uint32).reshape(3, 4)
+    return [Sample((keys,), {"shape": (7,), "dtype": uint32, "stream": 3})] + [
         Sample((key,), {"shape": shape, "dtype": as_dtype(dtype), "stream": stream})
         for shape, stream in (((), 0), ((3, 50), 7), ((0, 3), 0), ((131,), 2**32 - 1))
         for dtype in ("uint32", "uint64")
@@ -144,7 +152,8 @@ def _samples() -> list[Sample]:
 
 random_bits: Op = register(Op(
     "random_bits", "map", _infer_random_bits, _random_bits, _define_random_bits, arity=1, vjp=ZERO_GRADIENT,
-    attrs={"shape": REQUIRED, "dtype": uint32, "stream": 0}, random_access=(0,), cost=40, samples=_samples,
+    attrs={"shape": REQUIRED, "dtype": uint32, "stream": 0},
+    batch=aligned, random_access=(0,), cost=40, samples=_samples,
     doc="Random integers of all bits: Philox 4x32-10 of the key's first two words as key; the element's block, "
-    "`stream`, and the key's last two words as counter.",
+    "`stream`, and the key's last two words as counter. For an array of keys, so many draws.",
 ))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import DTypeError, IndexRangeError
+from ..batching import aligned_with, shifted
 from ..dims import Dim, product
 from ..dtypes import int64
 from ..graph import Value
@@ -111,7 +112,8 @@ def reduction(
 
     return register(Op(
         name, "reduce", infer, reference, define_reduce(combiner), vjp=vjp, arity=1,
-        attrs={"axes": REQUIRED}, samples=samples, doc=doc, **facts,
+        attrs={"axes": REQUIRED}, batch=aligned_with(lambda attrs, n: {"axes": shifted(attrs["axes"])}),
+        samples=samples, doc=doc, **facts,
     ))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import GraphError
+from ..batching import with_lanes
 from ..broadcasting import same_type
 from ..graph import Graph, check_tuple_index
 from ..op import REQUIRED, Body, Op, Sample, Typing, register
@@ -76,6 +77,7 @@ after: Op = register(Op(
     reference=lambda x, _: x,
     define=lambda d, x, _: x(d.index),
     vjp=lambda g, y, x, _: (g, None), jvp=lambda y, t: t[0] and after(t[0], y.operands[1]),
+    batch=lambda y, operands, n: after(with_lanes(operands[0], n), operands[1][0]),
     cost=0, arity=2,
     samples=lambda: [Sample((np.linspace(-1, 1, n).reshape(2, -1), np.zeros(3))) for n in (0, 6)],
     doc="x, not before the second operand is computed; what is made of it is not shared with what is made of x.",

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import DTypeError, GraphError, ShapeError
+from ..batching import aligned
 from ..dims import Dim, at_most, ceildiv, dim_max, equal, evaluate, floordiv, mod, product
 from ..dtypes import DType, as_dtype, int64
 from ..graph import Value
@@ -243,7 +244,7 @@ def _vjp_window_sum(ct: Value, out: Value, x: Value, **attrs: Any) -> tuple[Valu
 
 window_sum: Op = register(Op(
     "window_sum", "reduce", _infer_pool, _window_sum, _define_window_sum, vjp=_vjp_window_sum, jvp=LINEAR,
-    attrs=_ATTRS, arity=1, samples=_samples_pool, doc="Sum over each window.",
+    attrs=_ATTRS, arity=1, batch=aligned, samples=_samples_pool, doc="Sum over each window.",
 ))
 
 
@@ -298,7 +299,7 @@ def _samples_spread() -> list[Sample]:
 
 window_spread: Op = register(Op(
     "window_spread", "reduce", _infer_spread, _window_spread, _define_spread, vjp=_vjp_window_spread, jvp=LINEAR,
-    attrs={"shape": REQUIRED, **_ATTRS}, arity=1, cost=2, samples=_samples_spread,
+    attrs={"shape": REQUIRED, **_ATTRS}, arity=1, batch=aligned, cost=2, samples=_samples_spread,
     doc="Give each position the sum of its windows' values: the transpose of window_sum.",
 ))
 
@@ -375,12 +376,12 @@ def _samples_argmax() -> list[Sample]:
 
 window_max = register(Op(
     "window_max", "reduce", _infer_pool, lambda x, **attrs: np.max(_stacked(x, Window.of(attrs)), axis=-1),
-    _define_window_max, vjp=_vjp_window_max, attrs=_ATTRS, arity=1, samples=_samples_pool,
+    _define_window_max, vjp=_vjp_window_max, attrs=_ATTRS, arity=1, batch=aligned, samples=_samples_pool,
     doc="Largest of each window; NaN wins.",
 ))
 window_argmax = register(Op(
     "window_argmax", "reduce", _infer_argmax, _window_argmax, _define_window_argmax, vjp=ZERO_GRADIENT,
-    attrs={**_ATTRS, "dtype": int64}, arity=1, samples=_samples_argmax,
+    attrs={**_ATTRS, "dtype": int64}, arity=1, batch=aligned, samples=_samples_argmax,
     doc="Row-major position, in each window, of the first largest element; NaN wins, padding never does.",
 ))
 
@@ -399,7 +400,7 @@ def _samples_put() -> list[Sample]:
 
 window_put: Op = register(Op(
     "window_put", "reduce", _infer_spread, _window_spread, _define_spread, vjp=_vjp_window_put, jvp=LINEAR,
-    attrs={"shape": REQUIRED, **_ATTRS}, arity=2, cost=3, samples=_samples_put,
+    attrs={"shape": REQUIRED, **_ATTRS}, arity=2, batch=aligned, cost=3, samples=_samples_put,
     doc="Add each window's value at the position that won it: the transpose of window_get.",
 ))
 
@@ -445,7 +446,7 @@ def _vjp_window_get(ct: Value, out: Value, x: Value, winner: Value, **attrs: Any
 
 window_get: Op = register(Op(
     "window_get", "map", _infer_get, _window_get, _define_get, vjp=_vjp_window_get, jvp=LINEAR, attrs=_ATTRS, arity=2,
-    random_access=(0,), cost=6,
+    random_access=(0,), batch=aligned, cost=6,
     samples=lambda: [Sample((x, _window_argmax(x, int64, **attrs)), attrs) for x, attrs in _samples()],
     doc="The element at a given position of each window; 0 for padding and for positions outside.",
 ))
