@@ -11,6 +11,7 @@ import contextlib
 import io
 import re
 import runpy
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -133,6 +134,7 @@ def test_files_that_are_named_exist(path):
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.name)
 def test_examples_run(path, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [str(path), *["--quick"] * ("--quick" in path.read_text())])
     runpy.run_path(str(path), run_name="__main__")
     assert capsys.readouterr().out
     assert not list(tmp_path.iterdir())
