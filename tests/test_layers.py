@@ -218,3 +218,30 @@ def test_layers_work_with_every_batch_and_length() -> None:
     for k, n in enumerate(ends):
         assert (together[k, n:] == 0).all()
         np.testing.assert_allclose(f(data[k : k + 1, :n], ends[k : k + 1])[0], together[k, :n], rtol=1e-5, atol=1e-6)
+
+
+def _halved(x: gw.Tensor) -> gw.Tensor:
+    return x * 0.5
+
+
+def test_dropout_stands_between_recurrent_layers() -> None:
+    both = nn.GRU(3, 4, 2, dropout=_halved, **F64)
+    parts = [nn.GRU(3, 4, **F64), nn.GRU(4, 4, **F64)]
+    for k, part in enumerate(parts):
+        part.load_state_dict({n[:-1] + "0": v for n, v in both.state_dict().items() if n.endswith(str(k))})
+    x = gw.placeholder("x", "float64", (5, 2, 3))
+    f = gw.function([x], [both(x)[0], parts[1](_halved(parts[0](x)[0]))[0]])
+    found, expected = f(np.random.default_rng(0).normal(size=(5, 2, 3)))
+    np.testing.assert_allclose(found, expected)
+
+
+def test_dropout_stands_where_pytorch_has_it_in_an_encoder() -> None:
+    seen = []
+
+    def observe(x: gw.Tensor) -> gw.Tensor:
+        seen.append(x.shape)
+        return x
+
+    layer = nn.TransformerEncoderLayer(6, 2, 8, dropout=observe)
+    layer(gw.placeholder("x", "float32", ("N", 5, 6)))
+    assert [s[1:] for s in seen] == [(2, 5, 5), (5, 6), (5, 8), (5, 6)]  # weights, attention, hidden, result

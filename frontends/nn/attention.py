@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from ...errors import DTypeError, GraphError, ShapeError
 from ...ir.dims import equal
@@ -33,7 +34,7 @@ def embedding(input: ArrayLike, weight: ArrayLike) -> Tensor:
 @located
 def scaled_dot_product_attention(
     query: ArrayLike, key: ArrayLike, value: ArrayLike, attn_mask: ArrayLike | None = None, dropout_p: float = 0.0,
-    is_causal: bool = False, scale: float | None = None,
+    is_causal: bool = False, scale: float | None = None, *, dropout: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """``softmax(query @ key^T * scale + mask) @ value`` (Vaswani et al. 2017).
 
@@ -41,7 +42,8 @@ def scaled_dot_product_attention(
     ----------
     query, key, value : ``[..., L, E]``, ``[..., S, E]`` and ``[..., S, V]``.
     attn_mask : broadcasts to ``[..., L, S]``; bool (True takes part) or floating-point (added).
-    dropout_p : must be 0.
+    dropout_p : must be 0: random numbers come from a generator, so give `dropout`.
+    dropout : a function of the weights before they meet the values, such as ``nn.Dropout(0.1, rng=rng)``.
     is_causal : position i attends to positions up to i only; not together with a mask.
     scale : default ``1 / sqrt(E)``.
 
@@ -52,7 +54,7 @@ def scaled_dot_product_attention(
     name = "scaled_dot_product_attention"
     q, k, v = floating(name, query), floating(name, key), floating(name, value)
     if dropout_p:
-        fail(name, GraphError, f"dropout_p must be 0, got {dropout_p}")
+        fail(name, GraphError, f"dropout_p must be 0, got {dropout_p}", (), "give dropout=nn.Dropout(p, rng=rng)")
     if is_causal and attn_mask is not None:
         fail(name, GraphError, "is_causal and attn_mask exclude each other", [q, k, v])
     if min(q.ndim, k.ndim, v.ndim) < 2 or not equal(q.shape[-1], k.shape[-1]) or not equal(k.shape[-2], v.shape[-2]):
@@ -63,7 +65,8 @@ def scaled_dot_product_attention(
     else:
         scaled = q * scale
     scores = matmul(scaled, matrix_transpose(k))
-    return matmul(softmax(_masked(name, scores, attn_mask, is_causal)), v)
+    weights = softmax(_masked(name, scores, attn_mask, is_causal))
+    return matmul(weights if dropout is None else dropout(weights), v)
 
 
 def _masked(name: str, scores: Tensor, mask: ArrayLike | None, is_causal: bool) -> Tensor:

@@ -170,14 +170,14 @@ class _Layer(_Kind):
     @located
     def __init__(
         self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True, batch_first: bool = False,
-        bidirectional: bool = False, *, stateful: int | None = None,
+        bidirectional: bool = False, *, dropout: Callable[[Tensor], Tensor] | None = None, stateful: int | None = None,
         input_init: initial.Initializer | None = None, hidden_init: initial.Initializer | None = None,
         rng: initial.Seed = None, dtype: object = "float32",
     ) -> None:  # fmt: skip
         name, self.dtype = type(self).__name__, as_dtype(dtype)
         sizes(name, input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
         self.input_size, self.hidden_size, self.num_layers = int(input_size), int(hidden_size), int(num_layers)
-        self.batch_first, self.bidirectional = batch_first, bidirectional
+        self.batch_first, self.bidirectional, self.dropout = batch_first, bidirectional, dropout
         rng, inputs = initial.generator(rng), self.input_size
         for layer in range(self.num_layers):
             for suffix in self._suffixes(layer):
@@ -218,7 +218,7 @@ class _Layer(_Kind):
         mask = None if lengths is None else self._mask(x, lengths)
         finals: list[States] = []
         for layer in range(self.num_layers):
-            outputs = []
+            x, outputs = (x if layer == 0 or self.dropout is None else self.dropout(x)), []
             for suffix in self._suffixes(layer):
                 first = tuple(s[len(finals)] for s in before)
                 y, last = self._run(x, first, mask, self.weights(suffix), suffix.endswith("reverse"))
@@ -297,6 +297,7 @@ _PARAMETERS = """
     bias : whether biases are added.
     batch_first : whether sequences are ``[N, T, ...]`` instead of ``[T, N, ...]``.
     bidirectional : a second direction, from the end; its outputs are beside those of the first.
+    dropout : applied to what one layer gives the next: ``nn.Dropout(p, rng=...)``.
     stateful : a batch size, to keep the state in buffers from one call of a function to the next (pass
         `Module.updates` to it; `reset_state` begins anew).
     input_init, hidden_init : initializers of a gate's block of the weights; default: Glorot's, and orthogonal.

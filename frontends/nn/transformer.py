@@ -34,6 +34,7 @@ class MultiheadAttention(Module):
     embed_dim : E.
     num_heads : heads of ``E / num_heads`` features.
     bias : whether biases are added.
+    dropout : of the weights of attention: ``nn.Dropout(p, rng=...)``.
     rng : a generator or seed for the weights; default: the shared one.
 
     Called with ``(query, key, value, attn_mask=None, key_mask=None, is_causal=False)``: ``[N, L, E]``, ``[N, S, E]``
@@ -45,12 +46,13 @@ class MultiheadAttention(Module):
 
     @located
     def __init__(
-        self, embed_dim: int, num_heads: int, bias: bool = True, *, rng: initial.Seed = None, dtype: object = "float32",
+        self, embed_dim: int, num_heads: int, bias: bool = True, *, dropout: Callable[[Tensor], Tensor] | None = None,
+        rng: initial.Seed = None, dtype: object = "float32",
     ) -> None:  # fmt: skip
         sizes("MultiheadAttention", embed_dim=embed_dim, num_heads=num_heads)
         if embed_dim % num_heads:
             fail("MultiheadAttention", GraphError, f"{embed_dim} features do not divide into {num_heads} heads")
-        self.embed_dim, self.num_heads = int(embed_dim), int(num_heads)
+        self.embed_dim, self.num_heads, self.dropout = int(embed_dim), int(num_heads), dropout
         rng = initial.generator(rng)
         blocks = [initial.glorot_uniform()((embed_dim, embed_dim), rng) for _ in range(3)]
         self.in_proj_weight = Variable(np.concatenate(blocks), "in_proj_weight", as_dtype(dtype))
@@ -70,7 +72,7 @@ class MultiheadAttention(Module):
         q, k, v = self._projections(q, k, v)
         mask = attn_mask if key_mask is None else self._joined(asarray(key_mask), attn_mask, k, is_causal)
         causal = is_causal and key_mask is None
-        heads = scaled_dot_product_attention(q, k, v, mask, is_causal=causal)
+        heads = scaled_dot_product_attention(q, k, v, mask, is_causal=causal, dropout=self.dropout)
         n, _, length, _ = heads.shape
         return self.out_proj(reshape(permute_dims(heads, (0, 2, 1, 3)), (n, length, self.embed_dim)))
 
@@ -117,24 +119,25 @@ class TransformerEncoderLayer(Module):
     dim_feedforward : features between the dense layers.
     activation : ``"relu"``, ``"gelu"``, or a function.
     norm_first : whether the norms are before (Xiong et al. 2020) instead of after.
+    dropout : of the weights of attention, between the dense layers, and before sums: ``nn.Dropout(p, rng=...)``.
     """
 
     @located
     def __init__(
         self, d_model: int, nhead: int, dim_feedforward: int = 2048,
         activation: str | Callable[[Tensor], Tensor] = "relu", norm_first: bool = False, eps: float = 1e-5, *,
-        rng: initial.Seed = None, dtype: object = "float32",
+        dropout: Callable[[Tensor], Tensor] | None = None, rng: initial.Seed = None, dtype: object = "float32",
     ) -> None:  # fmt: skip
         choices = {"relu": relu, "gelu": gelu}
         if not callable(activation) and activation not in choices:
             fail("TransformerEncoderLayer", GraphError, f"activation must be 'relu' or 'gelu', got {activation!r}")
         rng = initial.generator(rng)
-        self.self_attn = MultiheadAttention(d_model, nhead, rng=rng, dtype=dtype)
+        self.self_attn = MultiheadAttention(d_model, nhead, dropout=dropout, rng=rng, dtype=dtype)
         self.linear1 = Linear(d_model, dim_feedforward, rng=rng, dtype=dtype)
         self.linear2 = Linear(dim_feedforward, d_model, rng=rng, dtype=dtype)
         self.norm1, self.norm2 = LayerNorm(d_model, eps, dtype=dtype), LayerNorm(d_model, eps, dtype=dtype)
         self.activation = activation if callable(activation) else choices[activation]
-        self.norm_first = norm_first
+        self.norm_first, self.dropout = norm_first, dropout
 
     def forward(
         self, x: ArrayLike, attn_mask: ArrayLike | None = None, key_mask: ArrayLike | None = None,
@@ -143,13 +146,16 @@ class TransformerEncoderLayer(Module):
         x = asarray(x)
         options = {"attn_mask": attn_mask, "key_mask": key_mask, "is_causal": is_causal}
         if self.norm_first:
-            x = x + self.self_attn(self.norm1(x), **options)
+            x = x + self._dropped(self.self_attn(self.norm1(x), **options))
             return x + self._dense(self.norm2(x))
-        x = self.norm1(x + self.self_attn(x, **options))
+        x = self.norm1(x + self._dropped(self.self_attn(x, **options)))
         return self.norm2(x + self._dense(x))
 
+    def _dropped(self, x: Tensor) -> Tensor:
+        return x if self.dropout is None else self.dropout(x)
+
     def _dense(self, x: Tensor) -> Tensor:
-        return self.linear2(self.activation(self.linear1(x)))
+        return self._dropped(self.linear2(self._dropped(self.activation(self.linear1(x)))))
 
     def describe(self) -> str:
         return f"{self.linear1.in_features}, {self.self_attn.num_heads} heads, {self.linear1.out_features}"
