@@ -99,10 +99,11 @@ def at_least(extent: Dim, least: int) -> bool:
 
 @dataclass(frozen=True)
 class Tile:
-    """Rows x columns of one register tile."""
+    """Rows x columns of one register tile; the columns perhaps on several `lines`, of the axis before theirs."""
 
     rows: int
     columns: int
+    lines: int = 1
 
 
 class Order:
@@ -110,6 +111,7 @@ class Order:
 
     def __init__(self, c: Contraction, tile: Tile, row: str | None, columns_first: bool) -> None:
         self.c, self.tile, self.row = c, tile, row
+        self.line = c.loops[-2][0] if tile.lines > 1 else None
         self.ragged = False  # whether the tile's last rows may not exist
         counts: dict[str, tuple[str, Dim]] = {}
         for var, extent in c.loops:
@@ -122,11 +124,12 @@ class Order:
         self.loops = [(v, *counts[v]) for v in order if counts[v] != (f"{v}t", 1)]
         self.start: dict[str, Dim] = {
             var: 0 if counts[var] == (f"{var}t", 1) else symbol(counts[var][0]) * self._size(var)
-            for var in (row, c.column) if var is not None
+            for var in (row, self.line, c.column) if var is not None
         }  # fmt: skip
 
     def _size(self, var: str) -> int:
-        return self.tile.rows if var == self.row else self.tile.columns if var == self.c.column else 1
+        sizes = {self.row: self.tile.rows, self.c.column: self.tile.columns, self.line: self.tile.lines}
+        return sizes.get(var, 1)
 
     def by_rows(self, make: Callable[[Order], list[Stmt]]) -> list[Stmt]:
         """``make(order)`` for tiles whose rows all exist; and, if there are others, for a ragged one."""

@@ -209,7 +209,9 @@ def _inlinable(v: Value, user: Value, g: Group) -> bool:
         right = anchor.op.name == "dot" and (user is not anchor or v is anchor.operands[1] is not anchor.operands[0])
         return right and _plain(v) and v.op.cost <= LIGHT and (user is not anchor or v in anchor.operands[1:])
     if _is_window(user) or user in g.prologue:
-        return v.op.cost <= LIGHT
+        # windows that overlap compute it once for each
+        again = any(_is_window(m) and not Window.of(m.attrs).tiles for m in g.members)
+        return _nearly_free(v) if again else v.op.cost <= LIGHT
     return True
 
 

@@ -13,8 +13,9 @@ registers while k runs; the epilogue acts on the tile. Two forms:
 from __future__ import annotations
 
 from dataclasses import replace as with_fields
+from typing import TypeVar
 
-from ..ir.dims import Dim, dim_min, floordiv, product, symbol, symbols
+from ..ir.dims import Dim, ceildiv, dim_min, floordiv, product, symbol, symbols
 from ..ir.dtypes import DType
 from ..ir.loops import (
     Alloc,
@@ -31,6 +32,7 @@ from ..ir.loops import (
     Stmt,
     Store,
     Temp,
+    free_symbols,
     replace,
     walk,
 )  # fmt: skip
@@ -42,6 +44,8 @@ from .pack_panels import Panels
 from .schedule_reduction import fold_lanes
 
 __all__ = ["schedule_contraction"]
+
+T = TypeVar("T")
 
 PACK_ROWS = 40
 """Rows of A from which packing B pays: each packed element is then used several times."""
@@ -57,6 +61,12 @@ PREFETCH_DEPTH = 64
 
 LINE = 64
 """Bytes of a cache line."""
+
+LEAST_ROWS = 3
+"""Rows for which a wider tile leaves registers, beside a line of B."""
+
+SHORT = 8
+"""Columns of a line up to which a tile has several."""
 
 SHORT_EPILOGUE = 2
 """Scalar operations up to which the epilogue acts on registers, unrolled; a longer one loops over memory."""
@@ -81,7 +91,7 @@ def schedule_contraction(kernel: Kernel, cpu: CpuModel) -> Kernel | None:
     if not unit and not many_rows and not at_least(c.extent(c.column), lanes):
         return None
     pack = not windowed and many_rows
-    overlap = not pack and not kernel.inplace and _overlaps(c, lanes)
+    overlap = not pack and not kernel.inplace and _overlaps(c, cpu)
     return with_fields(kernel, body=_lanes_over_columns(c, cpu, pack, overlap))
 
 
@@ -104,8 +114,8 @@ def _lane_axis(c: Contraction, lanes: int) -> str | None:
     return None
 
 
-def _row_tile(extent: Dim, vectors: int, cpu: CpuModel, limit: int) -> int:
-    """Rows that keep the registers busy and waste few of the last tile."""
+def _row_tile(extent: Dim, vectors: int, cpu: CpuModel, limit: int, enough: int = 10) -> int:
+    """Rows that keep the registers busy, with sums in `enough` of them, and waste few of the last tile."""
     most = max(1, min(limit, (cpu.registers - vectors - 1) // vectors))
     if not isinstance(extent, int):  # batches are multiples of 8 more often than of anything else
         return min(most, 8)
@@ -113,7 +123,7 @@ def _row_tile(extent: Dim, vectors: int, cpu: CpuModel, limit: int) -> int:
 
     def score(rows: int) -> float:
         padded = -(-extent // rows) * rows
-        busy = min(1.0, rows * vectors / 10)
+        busy = min(1.0, rows * vectors / enough)
         return busy * extent / padded
 
     return max(range(1, most + 1), key=lambda rows: (score(rows), rows))
@@ -129,26 +139,43 @@ def _column_vectors(extent: Dim, lanes: int) -> int:
 # --- columns in lanes ----------------------------------------------------------------------------
 
 
-def _overlaps(c: Contraction, lanes: int) -> bool:
+def _overlaps(c: Contraction, cpu: CpuModel) -> bool:
     """Whether the last tile of columns had better begin earlier, computing some again, than read under a mask.
 
-    So it is where B is read in strides: vectors that lie apart have no mask.
+    So it is where B is read in strides: a vector of elements that lie apart is several loads, each with its mask.
     """
     n, apart = c.extent(c.column), strides(c.b, c.column) - {0, 1}
-    return isinstance(n, int) and n >= min(lanes, 4) and bool(apart) and apart <= NEAR
+    masks = 0 < cpu.masked_bytes <= c.total.dtype.itemsize
+    least = cpu.lanes(c.total.dtype) if masks else 4
+    return isinstance(n, int) and n >= least and bool(apart) and apart <= NEAR
+
+
+def _column_tile(c: Contraction, cpu: CpuModel, overlap: bool) -> tuple[int, int]:
+    """The lanes of a tile's vectors, and how many vectors make a row of it."""
+    n, dtype = c.extent(c.column), c.total.dtype
+    lanes = cpu.tile_lanes(dtype, n)
+    if not isinstance(n, int):
+        return lanes, _column_vectors(n, lanes)
+    if _windowed(c) and not overlap:
+        narrow, wide = cpu.lanes(dtype), cpu.tile_lanes(dtype, symbol("N"))
+        lanes = wide if ceildiv(n, wide) * wide == ceildiv(n, narrow) * narrow else narrow
+        if divides(lanes, n) and n // lanes % 2 and n // lanes <= _most_vectors(cpu):
+            return lanes, n // lanes  # pairs would not fill a row
+    while lanes > 4 and n <= lanes // 2:
+        lanes //= 2
+    while overlap and lanes > n:
+        lanes //= 2
+    return lanes, 1 if overlap and not divides(2 * lanes, n) else _column_vectors(n, lanes)
 
 
 def _lanes_over_columns(c: Contraction, cpu: CpuModel, pack: bool, overlap: bool) -> tuple[Stmt, ...]:
     n = c.extent(c.column)
-    lanes = cpu.tile_lanes(c.total.dtype, n)
-    while isinstance(n, int) and lanes > 4 and n <= lanes // 2:
-        lanes //= 2
-    while overlap and isinstance(n, int) and lanes > n:
-        lanes //= 2
-    vectors = 1 if overlap and not divides(2 * lanes, n) else _column_vectors(n, lanes)
+    lanes, vectors = _column_tile(c, cpu, overlap)
     row = max(c.rows, key=lambda v: (_size(c.extent(v)), v), default=None)
-    rows = _row_tile(c.extent(row), vectors, cpu, 14) if row is not None else 1
-    tile = Tile(rows, vectors * lanes)
+    limit, enough = (16, 16) if _windowed(c) else (14, 10)
+    lines = _lines(c, lanes * vectors, _most_vectors(cpu)) if row is not None else 1
+    rows = _row_tile(c.extent(row), lines * vectors, cpu, limit, enough) if row is not None else 1
+    tile = Tile(rows, vectors * lanes, lines)
     order = Order(c, tile, row, columns_first=pack)
     in_order = strides(c.b, c.column) == {1} and n == tile.columns  # as a panel would be
     panels = Panels(c, tile, lanes, cpu) if pack and not in_order else None
@@ -177,8 +204,34 @@ def _lanes_over_columns(c: Contraction, cpu: CpuModel, pack: bool, overlap: bool
     return (panels.alloc(), *panels.fill_all(), *order.wrap(body))
 
 
+def _most_vectors(cpu: CpuModel) -> int:
+    """Vectors in a tile's row that leave registers for the least rows."""
+    return (cpu.registers - 1) // (LEAST_ROWS + 1)
+
+
+def _lines(c: Contraction, columns: int, most: int) -> int:
+    """Short rows of a convolution's result that make a tile together, so that each weight loaded serves them all."""
+    if not _windowed(c) or columns > SHORT or not strides(c.b, c.column) <= {0, 1} or len(c.loops) < 2:
+        return 1
+    var, extent = c.loops[-2]
+    if not isinstance(extent, int) or var in free_symbols(c.a) or var not in free_symbols(c.b):
+        return 1
+    return max(n for n in range(1, most + 1) if extent % n == 0)
+
+
 def _accumulator(c: Contraction, tile: Tile) -> Buffer:
-    return Buffer("acc", c.total.dtype, (tile.rows, tile.columns))
+    return Buffer("acc", c.total.dtype, (tile.rows, *_of_lines(tile, tile.lines), tile.columns))
+
+
+def _of_lines(tile: Tile, x: T) -> tuple[T, ...]:
+    """What stands for the axis of lines, if a tile has one."""
+    return (x,) if tile.lines > 1 else ()
+
+
+def _across(tile: Tile, lanes: int, *body: Stmt) -> For:
+    """Statements for all of a tile's columns, line by line."""
+    loop = For("tn", tile.columns, body, "vector", lanes)
+    return loop if tile.lines == 1 else For("tl", tile.lines, (loop,), "unroll")
 
 
 def _inside(c: Contraction, order: Order, edge: bool) -> Expr | None:
@@ -213,43 +266,54 @@ def _column_sums(
 ) -> list[Stmt]:
     """The tile's sums, in registers."""
     dtype, acc = c.total.dtype, _accumulator(c, tile)
-    line = Buffer("line", dtype, (tile.columns,))
-    u, j = symbol("tm"), symbol("tn")
+    line = Buffer("line", dtype, (*_of_lines(tile, tile.lines), tile.columns))
+    u, at = symbol("tm"), _columns(tile)
 
     def across(*body: Stmt) -> For:
-        return For("tn", tile.columns, body, "vector", lanes)
+        return _across(tile, lanes, *body)
 
-    b_value = replace(b, {c.column: order.start[c.column] + j}, guard=inside)
+    b_value = replace(b, _column_values(c, order), guard=inside)
     a_value = replace(c.a, _row_values(c, order, u, order.ragged))
-    product_ = apply("mul", Temp("left", dtype), Load(line, (Index(j),)))
-    add = Store(acc, (Index(u), Index(j)), product_, "add")
+    product_ = apply("mul", Temp("left", dtype), Load(line, at))
+    add = Store(acc, (Index(u), *at), product_, "add")
     update: list[Stmt] = [
-        across(Store(line, (Index(j),), b_value)),
+        across(Store(line, at, b_value)),
         For("tm", tile.rows, (Let("left", a_value), across(add)), "unroll"),
     ]
     return [
         Alloc(line, "register"),
-        For("tm", tile.rows, (across(Store(acc, (Index(u), Index(j)), const(0, dtype))),), "unroll"),
+        For("tm", tile.rows, (across(Store(acc, (Index(u), *at), const(0, dtype))),), "unroll"),
         *_k_loops(c, update),
     ]
 
 
 def _column_results(c: Contraction, tile: Tile, lanes: int, order: Order, edge: bool) -> list[Stmt]:
     """The epilogue for the tile's elements that exist; a long one in a loop, from memory."""
-    acc, u, j = _accumulator(c, tile), symbol("tm"), symbol("tn")
-    values = {c.column: order.start[c.column] + j}
+    acc, u, at = _accumulator(c, tile), symbol("tm"), _columns(tile)
+    values = _column_values(c, order)
 
     def finish(total: Buffer, kind: str) -> For:
-        results = _epilogue(c, order, Load(total, (Index(u), Index(j))), values, _inside(c, order, edge))
-        row = _rows_inside(c, order, u, [For("tn", tile.columns, tuple(results), "vector", lanes)])
+        results = _epilogue(c, order, Load(total, (Index(u), *at)), values, _inside(c, order, edge))
+        row = _rows_inside(c, order, u, [_across(tile, lanes, *results)])
         return For("tm", tile.rows, tuple(row), kind)
 
     if not _is_long(c):
         return [finish(acc, "unroll")]
     tile_memory = Buffer("sums", acc.dtype, acc.shape)
-    copy = Store(tile_memory, (Index(u), Index(j)), Load(acc, (Index(u), Index(j))))
-    spill = For("tm", tile.rows, (For("tn", tile.columns, (copy,), "vector", lanes),), "unroll")
+    copy = Store(tile_memory, (Index(u), *at), Load(acc, (Index(u), *at)))
+    spill = For("tm", tile.rows, (_across(tile, lanes, copy),), "unroll")
     return [Alloc(tile_memory, "local"), spill, finish(tile_memory, "serial")]
+
+
+def _columns(tile: Tile) -> tuple[Index, ...]:
+    """The indices of a column in a tile."""
+    return (*_of_lines(tile, Index(symbol("tl"))), Index(symbol("tn")))
+
+
+def _column_values(c: Contraction, order: Order) -> dict[str, Dim]:
+    """The column, and the line, that those of a tile stand for."""
+    values = {c.column: order.start[c.column] + symbol("tn")}
+    return values if order.line is None else {**values, order.line: order.start[order.line] + symbol("tl")}
 
 
 def _is_long(c: Contraction) -> bool:

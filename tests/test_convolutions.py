@@ -15,6 +15,10 @@ from graphwright.ir.dtypes import as_dtype
 from graphwright.ir.graph import Graph, Value
 from graphwright.ir.interpreter import interpret
 from graphwright.ir.op import OPS
+from graphwright.ir.printer import print_kernel
+from graphwright.passes.cpu_model import CpuModel
+from graphwright.passes.lower_to_loops import lower_to_loops
+from graphwright.passes.schedule_contraction import schedule_contraction
 from graphwright.runtime.threads import get_num_threads, set_num_threads
 
 FLOAT32 = as_dtype("float32")
@@ -46,6 +50,7 @@ POOLS: list[tuple[tuple[int, ...], dict[str, Any]]] = [
     ((9, 21), {"kernel": (3, 3), "stride": (3, 3)}), ((12, 16), {"kernel": (4, 4), "stride": (4, 4)}),
     ((9, 17), {"kernel": (3, 3), "padding": ((1, 1), (1, 1))}), ((10, 11), {"dilation": (2, 2)}),
     ((6, 14), {"kernel": (2, 1), "stride": (2, 1)}),
+    ((9, 25), {"kernel": (3, 3), "padding": ((1, 1), (1, 1))}),
 ]  # fmt: skip
 
 
@@ -79,6 +84,11 @@ CONVOLUTIONS: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
     ((2, 12, 40), (5, 2, 3, 3), {"stride": (1, 2), "dilation": (2, 1), "padding": ((2, 2), (1, 1))}),
     ((3, 70), (4, 3, 5), {"stride": (4,), "padding": ((2, 1),)}),
     ((3, 4, 34), (20, 3, 3, 3), {"stride": (2, 2), "padding": ((1, 0), (1, 0))}),
+    ((3, 6, 56), (10, 3, 1, 3), {"padding": ((0, 0), (1, 1))}),  # tiles of whole rows
+    ((2, 6, 14), (20, 2, 3, 3), {"padding": ((1, 1), (1, 1))}),  # of wide vectors
+    ((3, 8, 8), (18, 3, 3, 3), {"padding": ((1, 1), (1, 1))}),  # of several lines
+    ((3, 7, 7), (9, 3, 3, 3), {"padding": ((1, 1), (1, 1))}),
+    ((3, 14, 14), (9, 3, 3, 3), {"stride": (2, 2), "padding": ((1, 1), (1, 1))}),  # strides under a mask
     ((2, 4, 6, 8), (3, 2, 2, 3, 3), {"stride": (1, 2, 2), "padding": ((0, 1), (1, 1), (1, 1))}),
 ]  # fmt: skip
 
@@ -96,3 +106,14 @@ def test_a_convolution_and_its_gradients(size: tuple[int, ...], kernel: tuple[in
     shapes = [(5, *size), kernel, (5, *y.tensor.shape[1:])]
     arrays = [rng.normal(size=shape).astype(np.float32) for shape in shapes]
     run_both([y, by_input, by_kernel], [x, w, g], arrays)
+
+
+@pytest.mark.parametrize("size, tile", [(58, "[3, 56]"), (30, "[8, 32]"), (16, "[16, 16]"), (10, "[4, 4, 8]")])
+def test_the_tile_of_a_convolution_fits_its_rows(size: int, tile: str) -> None:
+    """Rows x columns, or rows x lines x columns: a row of odd vectors, two or one wide ones, short lines."""
+    x, w = placeholder("x", (symbol("N"), 8, size, size)), placeholder("w", (64, 8, 3, 3))
+    y = OPS["conv"](x, w, stride=(1, 1), padding=((0, 0), (0, 0)), dilation=(1, 1))
+    kernel = lower_to_loops(Graph("f", (x, w), (), (y,)), "conv")
+    scheduled = schedule_contraction(kernel, CpuModel(32, registers=32, tile_bytes=64, masked_bytes=4))
+    assert scheduled is not None
+    assert f"alloc %acc: f32{tile} register" in print_kernel(scheduled)

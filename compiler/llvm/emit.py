@@ -34,7 +34,7 @@ from .cost import PARALLEL_GRAIN, effort
 from .foreign import foreign_symbol
 from .function import FunctionText, ModuleText
 from .instructions import Val, emit_scalar, literal, splat, storage_type
-from .strided import STRIDES, repeated, repetition, strided_load
+from .strided import STRIDES, repeated, repetition, spread, strided_load
 from .transpose import is_transposition, transpose
 
 __all__ = ["emit_kernel", "parameters"]
@@ -157,9 +157,9 @@ class _Emitter:
         guard = self._both(guard, self.edge) if guard is not None else None
         if guard is not None and guard.lanes == 1:
             return self._guarded_load(e, guard, memo)
-        stride = self._stride(e) if guard is None and self.edge is None else 0
-        if isinstance(stride, int) and stride in STRIDES:
-            return self._from_storage(self._strided_load(e, stride), e.dtype, self.lanes)
+        stride, shown = self._stride(e), self._both(guard, self.edge)
+        if isinstance(stride, int) and stride in STRIDES and (shown is None or stride > 1 and self._masks(e)):
+            return self._from_storage(self._strided_load(e, stride, shown), e.dtype, self.lanes)
         times = self._repetition(e) if guard is None and self.edge is None and stride == 0 else 0
         if times > 1:
             return self._from_storage(self._repeated_load(e, times), e.dtype, self.lanes)
@@ -210,12 +210,20 @@ class _Emitter:
         element = storage_type(e.buffer.dtype)
         return f.assign(f"getelementptr inbounds {element}, ptr {self.memory[e.buffer.name].pointer}, {first}")
 
-    def _strided_load(self, e: Load, stride: int) -> str:
+    def _masks(self, e: Load) -> bool:
+        """Whether the target can load a vector of such elements under a mask."""
+        return 0 < self.f.module.masked_bytes <= e.buffer.dtype.itemsize
+
+    def _strided_load(self, e: Load, stride: int, mask: Val | None) -> str:
         f, element, base = self.f, storage_type(e.buffer.dtype), self._first(e)
 
         def load(offset: int) -> str:
-            pointer = f.assign(f"getelementptr inbounds {element}, ptr {base}, i64 {offset}")
-            return self._plain_load(e.buffer, Val(f"ptr {pointer}", int64), self.lanes)
+            # under a mask, an address may be outside of the buffer
+            inside = "" if mask is not None else " inbounds"
+            at = Val(f"ptr {f.assign(f'getelementptr{inside} {element}, ptr {base}, i64 {offset}')}", int64)
+            if mask is None:
+                return self._plain_load(e.buffer, at, self.lanes)
+            return self._masked_load(e.buffer, at, True, spread(f, mask, stride, offset))
 
         return strided_load(f, self._storage_vector(e.buffer.dtype, self.lanes), self.lanes, stride, load)
 

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 from ...ir.dims import Dim, Poly, coefficient, mod, symbol, symbols
 from .function import FunctionText
+from .instructions import Val
 
-__all__ = ["STRIDES", "repeated", "repetition", "shuffle", "strided_load"]
+__all__ = ["STRIDES", "repeated", "repetition", "shuffle", "spread", "strided_load"]
 
 STRIDES = (-1, 2, 3, 4)
 """Distances between lanes for which shuffling beats gathering."""
@@ -30,6 +31,13 @@ def strided_load(f: FunctionText, vector: str, lanes: int, stride: int, load: Ca
         result = shuffle(f, vector, result, load(starts[j]), mask)
         placed = [k if owner[k] <= j else -1 for k in range(lanes)]
     return result
+
+
+def spread(f: FunctionText, mask: Val, stride: int, start: int) -> Val:
+    """Of a mask for the elements ``0, stride, 2*stride, ...``: that for the adjacent ones from `start` on."""
+    n, kind = mask.lanes, f"<{mask.lanes} x i1>"
+    sources = [n if t % stride else t // stride for t in range(start, start + n)]
+    return Val(shuffle(f, kind, mask.text, "zeroinitializer", sources), mask.dtype, n)
 
 
 def shuffle(f: FunctionText, vector: str, a: str, b: str, mask: list[int]) -> str:
