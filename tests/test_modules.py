@@ -262,3 +262,29 @@ def test_first_values_are_reproducible() -> None:
     assert bias.tolist() == [0] * 3 + [1] * 3 + [0] * 6
     with pytest.raises(GraphError, match="has no fan"):
         init.he_normal()((3,), np.random.default_rng(0))
+
+
+def test_buffers_and_kept_states_ship(tmp_path: Path) -> None:
+    class Tracker(nn.Module):
+        def __init__(self) -> None:
+            self.norm = nn.BatchNorm(3)
+            self.rnn = nn.LSTM(3, 4, stateful=2, rng=0)
+
+        def forward(self, x: gw.Tensor) -> gw.Tensor:
+            return self.rnn(gw.reshape(self.norm(gw.reshape(x, (-1, 3))), x.shape))[0]
+
+    model, x = Tracker(), gw.placeholder("x", "float32", ("T", 2, 3))
+    with nn.training() as updates:
+        loss = gw.mean(model(x) ** 2)
+    updates.update(gw.optim.SGD(0.1).updates(loss, model.parameters()))
+    train = gw.function([x], loss, updates=updates, name="train")
+    gw.export(tmp_path / "model.gwa", {"train": train})
+    shipped = gw.load(tmp_path / "model.gwa")
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        data = rng.normal(size=(5, 2, 3)).astype(np.float32)
+        assert shipped.train(data) == train(data)
+    here = {p.name: p.value for p in [*model.parameters(), *(b for _, b in model.named_buffers())]}
+    assert set(shipped.variables) == set(here)
+    assert all(np.array_equal(value, here[name]) for name, value in dict(shipped.variables).items())
+    assert here["norm_num_batches_tracked"] == 3 and (here["rnn_states_c"] != 0).all()
