@@ -19,8 +19,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrite the golden files")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def fresh_values_of_a_module() -> None:
+    """Fixtures of a whole module are made before those of its first test."""
+    _interned.clear()
+
+
 @pytest.fixture(autouse=True)
-def fresh_values() -> None:
+def fresh_values(fresh_values_of_a_module: None) -> None:
     """No value of another test is found by hash-consing, which would lend its source lines to this one."""
     _interned.clear()
 
