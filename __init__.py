@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .frontends import debug as debug
     from .frontends import nn as nn
     from .frontends import optim as optim
+    from .frontends import random as random
     from .frontends.array_api import *  # noqa: F403
     from .frontends.control import associative_scan as associative_scan
     from .frontends.control import cond as cond
@@ -85,7 +86,7 @@ _MODULES = {
 }
 _WHERE = {name: module for module, names in _MODULES.items() for name in names.split()}
 _ARRAY_API = "frontends.array_api"  # everything else: its functions are made from the registry of ops
-_ROOMS = ("debug", "nn", "optim")
+_ROOMS = ("debug", "nn", "optim", "random")
 _CONSTANTS = {
     "e": 2.718281828459045, "inf": float("inf"), "nan": float("nan"), "newaxis": None, "pi": 3.141592653589793,
 }

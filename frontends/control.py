@@ -10,17 +10,19 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..errors import DimensionError, DTypeError, GraphError, ShapeError
-from ..ir.broadcasting import same_type
+from ..ir.broadcasting import full, same_type
 from ..ir.dims import Dim, equal
 from ..ir.dtypes import bool_, int32, int64
 from ..ir.graph import Value, make, source_location
 from ..ir.op import OPS
 from ..ir.ops.movement import slice_axis
 from ..ir.region import Trace
+from ..ir.types import TensorType
 from ..runtime.structure import flatten, unflatten
 from .segments import LoopBody, segments
 from .shapes import as_dim, fail
 from .source import located, tracing
+from .steps import counting
 from .tensor import ArrayLike, Tensor, apply, to_value
 from .trees import Tree, leaf_value, leaves_like, paths
 
@@ -53,6 +55,11 @@ def _new_carries(function: str, what: str, result: Any, carry: Tree) -> list[Val
             fail(function, error, f"{place} is {value.type}, but {path} is {before.type}", [before, value], advice)
         values.append(value)
     return values
+
+
+def _step_number(trace: Trace) -> Value:
+    """The number of a step, as one more input of the body."""
+    return trace.input("step", TensorType(int64, ()))
 
 
 def _items(value: Value, count: int) -> list[Value]:
@@ -111,15 +118,18 @@ def scan(
     trace = Trace()
     before = trace.inputs_like("c", carry.types)
     elements = trace.inputs_like("x", [t.with_shape(t.shape[1:]) for t in sequences.types])
-    result = _run("scan", "step", step, carry.build(before), sequences.build(elements))
+    with counting(lambda: _step_number(trace)) as steps:
+        result = _run("scan", "step", step, carry.build(before), sequences.build(elements))
     if type(result) not in (tuple, list) or len(result) != 2:
         got = f"{len(result)} values" if type(result) in (tuple, list) else f"a {type(result).__name__}"
         fail("scan", GraphError, f"the step returned {got}", (), "return a pair: the new carry, and the output or None")
     after = _new_carries("scan", "the carry of step", result[0], carry)
     outputs = Tree.of("scan", "output", result[1])
     (region,), captures = trace.close({"region": [*after, *outputs.values]})
-    body = LoopBody(region, len(carry.values), len(sequences.values), captures, bool(reverse), unroll)
-    last, stacked = segments(body, carry.values, sequences.values, n, *options)
+    numbers = [OPS["iota"](shape=(n,), axis=0, dtype=int64)] if steps.value else []
+    rows = [*sequences.values, *numbers]
+    body = LoopBody(region, len(carry.values), len(rows), captures, bool(reverse), unroll)
+    last, stacked = segments(body, carry.values, rows, n, *options)
     return carry.build(last), outputs.build(stacked)
 
 
@@ -262,13 +272,16 @@ def while_loop(
     limit = None if max_steps is None else as_dim(max_steps, "while_loop: max_steps")
     trace = Trace()
     before = trace.inputs_like("c", carry.types)
-    holds = _condition("while_loop", "cond", _run("while_loop", "cond", cond, carry.build(before)))
-    result = _run("while_loop", "body", body, carry.build(before))
+    with counting(lambda: _step_number(trace)) as steps:
+        holds = _condition("while_loop", "cond", _run("while_loop", "cond", cond, carry.build(before)))
+        result = _run("while_loop", "body", body, carry.build(before))
     after = _new_carries("while_loop", "the carry of body", result, carry)
+    numbers = [full((), 0, int64)] if steps.value else []
+    after += [steps.value + 1] if steps.value else []
     regions, captures = trace.close({"condition": [holds], "body": after})
     attrs = {"carries": len(after), "max_steps": limit}
-    loop = make(OPS["while"], [*carry.values, *captures], attrs, regions)
-    return carry.build(_items(loop, len(after)))
+    loop = make(OPS["while"], [*carry.values, *numbers, *captures], attrs, regions)
+    return carry.build(_items(loop, len(carry.values)))
 
 
 def _condition(function: str, what: str, x: Any) -> Value:

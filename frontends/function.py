@@ -16,7 +16,7 @@ from ..runtime.structure import flatten, unflatten
 from .interpreted import Interpreted
 from .shapes import check_name, fail
 from .source import located
-from .tensor import Tensor, Variable, cell_of, to_value
+from .tensor import Tensor, Variable, cell_of, successors, to_value
 
 if TYPE_CHECKING:
     from .debug import Watched
@@ -182,7 +182,8 @@ def function(
     inputs : placeholders, in the order of the arguments; or a dict that gives the arguments' names.
     outputs : a tensor, None, or lists, tuples and dicts of them, nested in any way.
     updates : from variables to their new values (a dict or pairs). They are computed from the old
-        values and assigned together, after the outputs.
+        values and assigned together, after the outputs. A `gw.random.Generator` that is drawn from advances
+        by itself.
     givens : from tensors of the graph to the tensors to use in their place, of the same type.
     name : shown in IR text and messages.
     target : ``"cpu"``; ``"cuda"``, a GPU by way of numba.cuda (the extra ``[cuda]``), which keeps the variables
@@ -210,7 +211,10 @@ def function(
     changes = _updates(updates)
     watched = _watched(watch, [*leaves, *(new for _, new in changes)])
     roots = substitute_values([*leaves, *watched.values(), *(new for _, new in changes)], _givens(givens))
-    graph, cells = _build(name, arguments, roots, [target for target, _ in changes])
+    updated = {target: None for target, _ in changes}
+    advancing = [(v, new) for v, new in successors(topological(roots)) if v not in updated]
+    roots += [new for _, new in advancing]
+    graph, cells = _build(name, arguments, roots, [*updated, *(v for v, _ in advancing)])
     if debug is not None:
         options["debug"] = debug
     if not watched:

@@ -22,7 +22,10 @@ from ..runtime.buffers import Cell
 from .shapes import as_dim, check_name, fail
 from .source import is_tracing, located
 
-__all__ = ["ArrayLike", "Tensor", "Variable", "apply", "cell_of", "placeholder", "to_array", "to_value"]
+__all__ = [
+    "ArrayLike", "Tensor", "Variable", "apply", "cell_of", "let_advance", "placeholder", "successors", "to_array",
+    "to_value",
+]
 
 ArrayLike = Union["Tensor", Poly, np.ndarray[Any, Any], Sequence[Any], bool, int, float]
 """What functions take for a tensor: a tensor, an array, a number, or a dimension."""
@@ -329,12 +332,24 @@ def placeholder(name: str, dtype: object = "float32", shape: object = ()) -> Ten
 
 _states: weakref.WeakValueDictionary[str, Value] = weakref.WeakValueDictionary()
 _cells: weakref.WeakKeyDictionary[Value, Cell] = weakref.WeakKeyDictionary()
+_successors: weakref.WeakKeyDictionary[Value, Callable[[Value], Value]] = weakref.WeakKeyDictionary()
 _numbers = itertools.count()
 
 
 def cell_of(state: Value) -> Cell:
     """The memory of a variable, given the value that stands for it in graphs."""
     return _cells[state]
+
+
+def let_advance(variable: Variable, successor: Callable[[Value], Value]) -> None:
+    """Let a variable change by itself, to the `successor` of its value, at each execution that computes with it."""
+    _successors[variable._value] = successor
+
+
+def successors(order: Iterable[Value]) -> Iterator[tuple[Value, Value]]:
+    """The variables among the operands of some values that advance by themselves, with their next values."""
+    states = dict.fromkeys(o for v in order for o in v.operands if o in _successors)
+    return ((state, _successors[state](state)) for state in states)
 
 
 class Variable(Tensor):

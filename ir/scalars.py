@@ -16,6 +16,7 @@ import numpy as np
 from .dims import Dim
 from .dtypes import DType, bool_, rounded
 from .loops import Const, Expr, Index, Scalar
+from .normal_quantile import erfinv, ndtri
 
 __all__ = ["COMPARISONS", "SCALARS", "ScalarOp", "apply", "cast", "conjunction", "const", "less", "select"]
 
@@ -87,7 +88,8 @@ SCALARS: dict[str, ScalarOp] = {
         asin=(1, np.arcsin), acos=(1, np.arccos), atan=(1, np.arctan), atan2=(2, np.arctan2),
         sinh=(1, np.sinh), cosh=(1, np.cosh), tanh=(1, np.tanh), asinh=(1, np.arcsinh),
         acosh=(1, np.arccosh), atanh=(1, np.arctanh), pow=(2, np.power), hypot=(2, np.hypot),
-        erf=(1, _erf), sigmoid=(1, _sigmoid), softplus=(1, _softplus), logaddexp=(2, np.logaddexp),
+        erf=(1, _erf), erfinv=(1, erfinv), ndtri=(1, ndtri),
+        sigmoid=(1, _sigmoid), softplus=(1, _softplus), logaddexp=(2, np.logaddexp),
         nextafter=(2, np.nextafter), fmod=(2, np.remainder),    # floats: sign of the divisor
         ipow=(2, _integer_power),                               # integers; truncated where y < 0
     ),

@@ -11,11 +11,12 @@ from collections.abc import Callable
 
 from ..ir.dtypes import float32, float64
 from . import math_exact, math_float64
-from .math_builder import Num, at_least, at_most, clamp, copysign, fma, polynomial, select
+from .math_builder import Num, at_least, at_most, clamp, copysign, fma, polynomial, select, sqrt
 
 __all__ = ["FLOAT32"]
 
 _INF, _NAN = float("inf"), float("nan")
+_SQRT_HALF = 0.7071067811865476
 _LOG2E = 1.4426950408889634
 _LN2_HI, _LN2_LO = 0.693359375, -2.12194440e-4
 _ROUND = 1.5 * 2.0**23  # x + _ROUND - _ROUND is x rounded to an integer, |x| < 2**22
@@ -42,6 +43,17 @@ _LOG1P_UNIT = (
 _LOG_ERFC = (
     -0.0033791671, -0.6366194, -0.10277783, 0.019153064, 0.00016039558,
     -0.0016670268, 0.0006328364, -0.000117641124, 9.256247e-06,
+)
+# sqrt(2) erfinv(x)/x in w - 3, w = -log(1 - x**2), on 0 <= w <= 6, degree 9: 5.0e-8.
+_QUANTILE = (
+    2.2960352897644043, 0.3417168855667114, -0.008115578442811966, -0.0011823838576674461, 0.000276445149211213,
+    -1.804137536964845e-05, -2.6662398795451736e-06, 6.442832614084182e-07, -6.131920748941866e-09,
+    -8.240029991668507e-09,
+)
+# The same over sqrt(w), in t - 1/4, t = 1/sqrt(w), on 6 <= w <= 104, degree 10: 5.0e-8.
+_QUANTILE_TAIL = (
+    1.357568621635437, -0.28027671575546265, 0.11402236670255661, 0.7972844243049622, -0.8031262159347534,
+    8.99112606048584, 51.51165771484375, 27.499956130981445, -1142.7115478515625, -1186.0849609375, 9614.3984375,
 )
 
 
@@ -160,6 +172,26 @@ def erf(x: Num) -> Num:
     return copysign(_expm1_times(scale, 1.0, r), x)
 
 
+def _quantile_over(w: Num) -> Num:
+    """sqrt(2) erfinv(x)/x from w = -log(1 - x**2): after M. B. Giles, "Approximating the erfinv function" (2012)."""
+    s = sqrt(w)
+    tail = s * polynomial(1.0 / s - 0.25, _QUANTILE_TAIL)
+    return select(w < 6.0, polynomial(w - 3.0, _QUANTILE), tail)
+
+
+def erfinv(x: Num) -> Num:
+    value = x * _SQRT_HALF * _quantile_over(-log((1.0 - x) * (1.0 + x)))
+    return select(abs(x) < 1.0, value, select(abs(x).equals(1.0), x * _INF, _NAN))
+
+
+def ndtri(p: Num) -> Num:
+    """(2p - 1) _quantile_over(-log(4 p (1 - p))), as exact for p near 0 as near 1/2."""
+    q = 1.0 - p
+    value = ((p - 0.5) * 2.0) * _quantile_over(-log(p * 4.0 * q))
+    edge = select(p.equals(0.0), p.lift(-_INF), select(p.equals(1.0), p * _INF, _NAN))
+    return select((p > 0.0) & (p < 1.0), value, edge)
+
+
 def sigmoid(x: Num) -> Num:
     """1/(1 + e**-x), with e**-abs(x) so that neither end overflows."""
     e = _exp_of_minus_abs(x)
@@ -188,7 +220,8 @@ def _through_float64(name: str) -> Callable[..., Num]:
 
 FLOAT32: dict[str, Callable[..., Num]] = {
     **{f.__name__: f for f in (
-        exp, exp2, expm1, log, log1p, log2, tanh, erf, sigmoid, softplus, logaddexp,
+        exp, exp2, expm1, log, log1p, log2, tanh, erf, erfinv, ndtri, sigmoid, softplus,
+        logaddexp,
         math_exact.fmod, math_exact.nextafter,
     )},
     **{name: _through_float64(name) for name in math_float64.SHORT},

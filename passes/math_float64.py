@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from ..ir import normal_quantile
 from ..ir.dtypes import float64
 from . import math_exact
 from .math_builder import Num, at_least, at_most, bits_of, clamp, copysign, fma, polynomial, select, sqrt
@@ -24,6 +25,7 @@ _LOG2E, _LOG10E = 1.4426950408889634, 0.4342944819032518
 _LN2_HI, _LN2_LO = 0.6931471805598903, 5.497923018708371e-14  # 42 bits, the rest
 _LOG10_2_HI, _LOG10_2_LO = 0.3010299955494702, 1.1451100898021838e-10  # 32 bits, the rest
 _LN2 = 0.6931471805599453
+_SQRT_HALF = 0.7071067811865476
 _PI, _PI_LO = 3.141592653589793, 1.2246467991473532e-16
 _PI_2, _PI_2_LO = 1.5707963267948966, 6.123233995736766e-17
 _TWO_OVER_PI = 0.6366197723675814
@@ -229,6 +231,29 @@ def erf(x: Num, tables: Tables) -> Num:
     a, z = abs(x), x * x
     erfc = _exp(-polynomial(at_most(a, 6.0) - 2.5, _MINUS_LOG_ERFC), tables)
     return select(a < 1.0, x * polynomial(z, _ERF), copysign(1.0 - erfc, x))
+
+
+def _quantile(q: Num, tail: Num, tables: Tables) -> Num:
+    """The normal quantile of 1/2 + q, `tail` = 1/2 - abs(q): M. J. Wichura's algorithm AS 241 (1988)."""
+
+    def quotient(x: Num, parts: tuple[tuple[float, ...], tuple[float, ...]]) -> Num:
+        return polynomial(x, parts[0]) / polynomial(x, parts[1])
+
+    r = sqrt(-log(tail, tables))
+    far = r > normal_quantile.MIDDLE_LIMIT
+    outer = select(far, quotient(r - 5.0, normal_quantile.FAR), quotient(r - 1.6, normal_quantile.MIDDLE))
+    limit = normal_quantile.CENTRAL_LIMIT
+    central = q * quotient(fma(-q, q, limit * limit), normal_quantile.CENTRAL)
+    value = select(abs(q) < limit, central, copysign(outer, q))
+    return select(tail > 0.0, value, select(tail.equals(0.0), q * _INF, _NAN))
+
+
+def erfinv(x: Num, tables: Tables) -> Num:
+    return _quantile(x * 0.5, 0.5 - abs(x) * 0.5, tables) * _SQRT_HALF
+
+
+def ndtri(p: Num, tables: Tables) -> Num:
+    return _quantile(p - 0.5, select(p < 0.5, p, 1.0 - p), tables)
 
 
 # --- logarithms ----------------------------------------------------------------------------------
@@ -516,7 +541,7 @@ def acos(x: Num, tables: Tables) -> Num:
 
 _TRANSCENDENTAL: tuple[Callable[..., Num], ...] = (
     exp, exp2, expm1, log, log1p, log2, log10, sin, cos, tan, asin, acos, atan, atan2, sinh, cosh, tanh,
-    asinh, acosh, atanh, pow, hypot, erf, sigmoid, softplus, logaddexp,
+    asinh, acosh, atanh, pow, hypot, erf, erfinv, ndtri, sigmoid, softplus, logaddexp,
 )
 
 FLOAT64: dict[str, Callable[..., Num]] = {

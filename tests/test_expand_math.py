@@ -89,7 +89,8 @@ RANGES = {
     "tan": [(-8, 8), (-1e6, 1e6)], "asin": [(-1, 1)], "acos": [(-1, 1)], "atan": [(-3, 3), (-100, 100)],
     "sinh": [(-3, 3), (-89, 89)], "cosh": [(-3, 3), (-89, 89)], "tanh": [(-1, 1), (-10, 10)],
     "asinh": [(-3, 3), (-1e6, 1e6)], "acosh": [(1, 3), (1, 1e6)], "atanh": [(-1, 1)],
-    "erf": [(-1.1, 1.1), (-6, 6)], "sigmoid": [(-104, 20), (-2, 2)], "softplus": [(-104, 20), (-2, 2)],
+    "erf": [(-1.1, 1.1), (-6, 6)], "erfinv": [(-1, 1)], "ndtri": [(0, 1), (0, 1e-3)],
+    "sigmoid": [(-104, 20), (-2, 2)], "softplus": [(-104, 20), (-2, 2)],
     "atan2": [(-3, 3), (-1e4, 1e4)], "pow": [(0, 3), (0.5, 30)], "hypot": [(-3, 3), (-1e4, 1e4)],
     "logaddexp": [(-3, 3), (-100, 100)],
 }  # fmt: skip
@@ -131,7 +132,7 @@ MP_REFERENCE = {
     "exp2": lambda x: mpmath.power(2, x), "log2": lambda x: mpmath.log(x, 2),
     "sigmoid": lambda x: 1 / (1 + mpmath.exp(-x)), "softplus": lambda x: mpmath.log1p(mpmath.exp(x)),
     "logaddexp": lambda a, b: max(a, b) + mpmath.log1p(mpmath.exp(-abs(a - b))),
-    "pow": mpmath.power,
+    "pow": mpmath.power, "ndtri": lambda p: mpmath.sqrt(2) * mpmath.erfinv(2 * p - 1),
 }  # fmt: skip
 
 
@@ -157,7 +158,7 @@ def errors32(op, args, got):
 
 def mp_error(op, args, got):
     """The error of one float64 result in ULP, by mpmath; None where the value is special."""
-    with mpmath.workprec(160 if op not in ("acos", "acosh", "sigmoid") else 1200):
+    with mpmath.workprec(160 if op not in ("acos", "acosh", "ndtri", "sigmoid") else 1200):
         mp_args = [mpmath.mpf(float(a)) for a in args]
         want = MP_REFERENCE.get(op, getattr(mpmath, op, None))(*mp_args)
         unit = float(np.spacing(np.abs(np.float64(float(want)))))

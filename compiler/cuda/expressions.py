@@ -21,7 +21,7 @@ LIBDEVICE = {
         "log2", "log10", "sin", "cos", "tan", "asin", "acos", "atan", "atan2", "sinh", "cosh", "tanh",
         "asinh", "acosh", "atanh", "pow", "hypot", "erf", "nextafter",
     )},
-    "c_fmod": "fmod",
+    "c_fmod": "fmod", "erfinv": "erfinv", "ndtri": "normcdfinv",
 }  # fmt: skip
 """libdevice's functions of floats, by the names of `ir.scalars`; those of float32 end in ``f`` there."""
 

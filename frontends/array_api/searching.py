@@ -10,7 +10,7 @@ from ..tensor import ArrayLike, Tensor, apply
 from .creation import arange, asarray
 from .manipulation import moveaxis, reshape
 
-__all__ = ["argmax", "argmin", "take", "take_along_axis", "where"]
+__all__ = ["argmax", "argmin", "argsort", "sort", "take", "take_along_axis", "where"]
 
 
 @located
@@ -93,3 +93,26 @@ def take_along_axis(x: ArrayLike, indices: ArrayLike, axis: int = -1) -> Tensor:
     offsets = reshape(arange(number) * size, (*rows.shape[:-1], 1))
     picked = apply("take", reshape(rows, (-1,) if number != 0 else (0,)), columns + offsets, axis=0)
     return moveaxis(picked, -1, axis)
+
+
+@located
+def argsort(x: ArrayLike, axis: int = -1, descending: bool = False, stable: bool = True) -> Tensor:
+    """The positions (int64) of the elements of `x` along `axis` in ascending order, or in descending order.
+
+    Equal elements keep their order, whatever `stable` says; NaN is last.
+    """
+    x = asarray(x)
+    if not x.ndim:
+        fail("argsort", ShapeError, "a scalar has no axis to sort along", [x])
+    axis = as_axis(axis, x.ndim, "argsort")
+    return moveaxis(apply("argsort", moveaxis(x, axis, -1), descending=bool(descending)), -1, axis)
+
+
+@located
+def sort(x: ArrayLike, axis: int = -1, descending: bool = False, stable: bool = True) -> Tensor:
+    """The elements of `x` along `axis` in ascending order, or in descending order; NaN is last.
+
+    The gradient of an element goes to where it came from.
+    """
+    x = asarray(x)
+    return take_along_axis(x, argsort(x, axis, descending), axis)

@@ -16,6 +16,7 @@ from . import (
     norms,
     pooling,
     recurrent,
+    regularization,
     transformer,
     tree,
 )
@@ -29,6 +30,7 @@ from .normalization import *  # noqa: F403
 from .norms import *  # noqa: F403
 from .pooling import *  # noqa: F403
 from .recurrent import *  # noqa: F403
+from .regularization import *  # noqa: F403
 from .transformer import *  # noqa: F403
 from .tree import *  # noqa: F403
 
@@ -43,6 +45,7 @@ __all__ = [
     *norms.__all__,
     *pooling.__all__,
     *recurrent.__all__,
+    *regularization.__all__,
     *transformer.__all__,
     *tree.__all__,
     "init",

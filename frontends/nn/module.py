@@ -188,7 +188,8 @@ class Module:
 
     def named_parameters(self) -> Iterator[tuple[str, Variable]]:
         """The variables that are trained, each once, with dotted names."""
-        return ((path, v) for path, v in self._named_variables() if not isinstance(v, Buffer))
+        found = self._named_variables()  # a random generator is neither parameter nor buffer
+        return ((path, v) for path, v in found if v.dtype.is_float and not isinstance(v, Buffer))
 
     def named_buffers(self) -> Iterator[tuple[str, Buffer]]:
         """The variables that calls change, with dotted names."""

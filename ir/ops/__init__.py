@@ -12,11 +12,12 @@ from . import (
     movement,
     random,
     reduction,
+    sorting,
     structure,
     window,
 )
 
 __all__ = [
     "OPS", "control", "conv", "cumulative", "elementwise", "indexing", "leaf", "linalg", "movement",
-    "random", "reduction", "structure", "window",
+    "random", "reduction", "sorting", "structure", "window",
 ]

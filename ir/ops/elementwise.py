@@ -26,9 +26,9 @@ __all__ = [
     "abs_", "acos", "acosh", "add", "asin", "asinh", "atan", "atan2", "atanh", "bitwise_and",
     "bitwise_invert", "bitwise_left_shift", "bitwise_or", "bitwise_right_shift", "bitwise_xor", "cast",
     "ceil", "clip", "copysign",
-    "cos", "cosh", "div", "elementwise", "eq", "erf", "exp", "exp2", "expm1", "floor", "floordiv", "ge", "gt",
+    "cos", "cosh", "div", "elementwise", "eq", "erf", "erfinv", "exp", "exp2", "expm1", "floor", "floordiv", "ge", "gt",
     "hypot", "isfinite", "isinf", "isnan", "le", "log", "log1p", "log2", "log10", "logaddexp", "logical_and",
-    "logical_not", "logical_or", "logical_xor", "lt", "max_", "min_", "mod", "mul", "ne", "neg",
+    "logical_not", "logical_or", "logical_xor", "lt", "max_", "min_", "mod", "mul", "ndtri", "ne", "neg",
     "nextafter", "pow_",
     "reciprocal", "relu", "round_", "sigmoid", "sign", "signbit", "sin", "sinh", "softplus", "sqrt", "square",
     "stop_gradient", "sub", "tan", "tanh", "trunc", "where",
@@ -348,6 +348,15 @@ softplus = elementwise(
 erf = elementwise(
     "erf", lambda x: SCALARS["erf"].reference(x).astype(np.asarray(x).dtype), ulp=2, cost=20,
     vjp=lambda g, y, x: (g * (2 / math.sqrt(math.pi) * exp(-(x * x))),), doc="The error function.",
+)
+erfinv = elementwise(
+    "erfinv", SCALARS["erfinv"].reference, ulp=4, cost=40, samples=floats(-0.98, 0.98),
+    vjp=lambda g, y, x: (g * (math.sqrt(math.pi) / 2 * exp(y * y)),), doc="The inverse of the error function.",
+)
+ndtri = elementwise(
+    "ndtri", SCALARS["ndtri"].reference, ulp=4, cost=40, samples=floats(0.01, 0.99),
+    vjp=lambda g, y, x: (g * (math.sqrt(2 * math.pi) * exp(0.5 * (y * y))),),
+    doc="The inverse of the standard normal distribution function.",
 )
 
 
