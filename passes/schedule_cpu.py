@@ -31,6 +31,7 @@ from ..ir.loops import (
 )  # fmt: skip
 from .cpu_model import CpuModel
 from .schedule_contraction import schedule_contraction
+from .schedule_random import drawing_loop, with_draws_apart
 from .schedule_reduction import INTERLEAVE, lower_reduction, vector_axis
 from .schedule_scatter import schedule_scatter
 
@@ -56,9 +57,18 @@ def _scalar(s: Stmt, cpu: CpuModel) -> list[Stmt]:
 
 
 def _nest(s: For, cpu: CpuModel) -> list[Stmt]:
-    merged = merge_loops(s)
-    inner = vectorize(merged, cpu)
-    return [_parallel(inner)]
+    return [_drawing(s, cpu) or _parallel(vectorize(merge_loops(s), cpu))]
+
+
+def _drawing(s: For, cpu: CpuModel) -> For | None:
+    """The schedule of a loop that reads random bits at the position that it counts."""
+    apart, draws = with_draws_apart(s)
+    if not draws:
+        return None
+    inner = vectorize(merge_loops(apart), cpu)
+    if inner.kind != "vector":
+        return None
+    return with_fields(drawing_loop(inner, draws, cpu), kind="parallel")
 
 
 # --- merging loops over contiguous memory --------------------------------------------------------
@@ -93,7 +103,7 @@ def merge_loops(s: For) -> For:
 
 
 def _mergeable(outer: str, inner: str, extent: Dim, loop: For) -> bool:
-    if any(not isinstance(t, Store) for t in loop.body):
+    if not all(isinstance(t, Store) or isinstance(t, Let) and not isinstance(t.value, Reduce) for t in loop.body):
         return False
     for access in accesses(loop):
         position = flat_index(access)
@@ -107,7 +117,7 @@ def _mergeable(outer: str, inner: str, extent: Dim, loop: For) -> bool:
 
 def _reads_counter(s: Stmt, names: tuple[str, str]) -> bool:
     """Whether a loop counter occurs as a value or in a guard, not just in positions of accesses."""
-    assert isinstance(s, Store)
+    assert isinstance(s, (Let, Store))
 
     def reads(e: Expr) -> bool:
         if isinstance(e, Index):
@@ -121,11 +131,13 @@ def _reads_counter(s: Stmt, names: tuple[str, str]) -> bool:
 
 def _flatten(s: Stmt, values: dict[str, Dim]) -> Stmt:
     """Address every access by its position, with the outer counter absorbed by the inner."""
-    assert isinstance(s, Store)
+    assert isinstance(s, (Let, Store))
     memo: dict[Expr, Expr] = {}
     for e in walk(s.value):
         if isinstance(e, Load):
             memo[e] = Load(e.buffer, (Index(substitute(_position(e), values)),), e.guard)
+    if isinstance(s, Let):
+        return Let(s.name, replace(s.value, memo=memo))
     return Store(s.buffer, (Index(substitute(_position(s), values)),), replace(s.value, memo=memo), s.combiner)
 
 

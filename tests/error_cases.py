@@ -37,6 +37,7 @@ GROUPS = {
     "dimensions": "Symbolic dimensions",
     "gradients": "Gradients",
     "control": "Loops and branches",
+    "random": "Random numbers",
     "functions": "Functions and updates",
     "calls": "Calls",
     "variables": "Variables",

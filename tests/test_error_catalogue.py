@@ -12,6 +12,7 @@ from pathlib import Path
 
 import error_cases_control  # noqa: F401  (a part of the table)
 import error_cases_modules  # noqa: F401  (a part of the table)
+import error_cases_random  # noqa: F401  (a part of the table)
 import error_cases_running  # noqa: F401  (its second half)
 import numpy as np
 import pytest

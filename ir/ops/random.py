@@ -15,13 +15,13 @@ from ...errors import DTypeError, ShapeError
 from ..batching import aligned
 from ..dims import Dim, floordiv, mod, product
 from ..dtypes import DType, as_dtype, uint32, uint64
-from ..loops import Expr, Index
+from ..loops import Expr, Index, Scalar
 from ..op import REQUIRED, ZERO_GRADIENT, Definition, Op, Read, Sample, Typing, register
 from ..scalars import apply, cast, const, select
 from ..types import TensorType, Type
 from .elementwise import elementwise
 
-__all__ = ["LANES", "by_concentration", "philox", "random_bits"]
+__all__ = ["LANES", "block_of", "by_concentration", "chunk_of", "numbers_of", "philox", "random_bits"]
 
 ROUNDS = 10
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
@@ -75,8 +75,7 @@ def _infer_random_bits(t: Typing) -> Type:
 
 def _place(position: Any, dtype: DType) -> tuple[Any, Any]:
     """The block of an element, and the first of its words there."""
-    words = _words(dtype)
-    chunk = LANES * 4 // words
+    words, chunk = _words(dtype), chunk_of(dtype)
     return position // chunk * LANES + position % LANES, position % chunk // LANES * words
 
 
@@ -95,18 +94,52 @@ def _draw(key: Any, shape: tuple[int, ...], dtype: DType, stream: int) -> Any:
     return bits.reshape(shape)
 
 
+def chunk_of(dtype: DType) -> int:
+    """How many neighbouring elements `LANES` blocks serve."""
+    return LANES * 4 // _words(dtype)
+
+
+def block_of(position: Dim, dtype: DType) -> Dim:
+    """The block of an element."""
+    return floordiv(position, chunk_of(dtype)) * LANES + mod(position, LANES)
+
+
+def _group_of(position: Dim, dtype: DType) -> Dim:
+    """Which of the numbers that a block gives is the element's."""
+    return floordiv(mod(position, chunk_of(dtype)), LANES)
+
+
+def numbers_of(e: Expr, position: Dim) -> list[Expr] | None:
+    """All numbers of the block of an element at a position, if `e` is the definition of its random bits.
+
+    They depend on the position by ``Index(block_of(position, e.dtype))`` alone.
+    """
+    if not isinstance(e, Scalar) or e.dtype not in (uint32, uint64):
+        return None
+    inner = e.args[0] if e.op == "cast" and e.dtype == uint32 else e
+    group = Index(_group_of(position, e.dtype))
+    found: list[Expr] = []
+    while isinstance(inner, Scalar) and inner.op == "select":
+        if inner.args[0] != apply("eq", group, Index(len(found))):
+            return None
+        found.append(inner.args[1])
+        inner = inner.args[2]
+    if len(found) + 1 != 4 // _words(e.dtype):
+        return None
+    return [cast(x, e.dtype) for x in (*found, inner)]
+
+
 def _define_random_bits(d: Definition, read: Read) -> Expr:
     position: Dim = 0
     lead = d.index[:d.types[0].rank - 1]
     for i, n in zip(d.index[len(lead):], d["shape"]):
         position = position * n + i
     words = _words(d.out.dtype)
-    chunk = LANES * 4 // words
-    block = floordiv(position, chunk) * LANES + mod(position, LANES)
+    block = block_of(position, d.out.dtype)
     key = [cast(read([*lead, k]), uint64) for k in range(4)]
     counter = [_low(Index(block)), const(d["stream"], uint64), key[2], key[3]]
     found = _philox(counter, key[:2])
-    group = floordiv(mod(position, chunk), LANES)
+    group = _group_of(position, d.out.dtype)
     if words == 2:
         parts = [apply("bitor", found[k], apply("shl", found[k + 1], const(32, uint64))) for k in (0, 2)]
         return _pick(group, parts)

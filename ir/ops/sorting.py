@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import ShapeError
+from ..batching import aligned
 from ..dims import Dim, dim_max, symbol
 from ..dtypes import int64
 from ..loops import Alloc, Buffer, Expr, For, If, Index, Let, Load, Stmt, Store, Temp
@@ -117,6 +118,6 @@ def _samples() -> list[Sample]:
 
 argsort: Op = register(Op(
     "argsort", "opaque", _infer, _argsort, lower=_lower_argsort, arity=1, vjp=ZERO_GRADIENT,
-    attrs={"descending": False}, cost=20, samples=_samples,
+    batch=aligned, attrs={"descending": False}, cost=20, samples=_samples,
     doc="The positions of the elements along the last axis in their order; equal ones stay as they are, NaN is last.",
 ))
