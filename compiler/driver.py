@@ -9,7 +9,7 @@ import json
 import os
 import struct
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace as with_fields
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -34,6 +34,7 @@ from .target import CpuTarget, CudaTarget, host
 
 if TYPE_CHECKING:
     from ..passes.manager import Pipeline
+    from ..passes.schedule_contraction import Choice
     from .cuda.driver import CudaCompiled
     from .dump import Recorder
 
@@ -150,14 +151,17 @@ class Lowered(ABC):
 class CpuLowered(Lowered):
     """A graph on its way to machine code, through LLVM."""
 
-    def __init__(self, graph: Graph, target: CpuTarget, optimize: bool = True) -> None:
+    def __init__(
+        self, graph: Graph, target: CpuTarget, optimize: bool = True, measured: Mapping[str, Choice] | None = None
+    ) -> None:
         super().__init__(graph, optimize)
         self.target = target
+        self.measured = dict(measured or {})  # choices of schedules (`compiler.tune`)
 
     def kernel_pipeline(self) -> Pipeline:
         from ..passes.pipelines import cpu_kernel_pipeline
 
-        return cpu_kernel_pipeline(self.target.model)
+        return cpu_kernel_pipeline(self.target.model, self.measured)
 
     @cached_property
     def module(self) -> str:
@@ -291,7 +295,8 @@ def machine_code(
         return lowered.image(), signature_of(graph, lowered.program, structure)
     text = print_graph(graph, locations=False)
     options = repr(lowered.target), json.dumps(structure), str(lowered.optimize)
-    key = cache_key(kind, fingerprint(), *options, text)
+    choices = [repr(sorted(lowered.measured.items()))] if lowered.measured else []
+    key = cache_key(kind, fingerprint(), *options, text, *choices)
     found = _decode(cache.get(key))
     if found is None:
         found = lowered.image(), signature_of(graph, lowered.program, structure)

@@ -40,7 +40,7 @@ class _Clocked(CpuLowered):
     """A graph on its way to code that notes the time after each kernel."""
 
     def __init__(self, plain: CpuLowered) -> None:
-        super().__init__(plain.graph, plain.target, plain.optimize)
+        super().__init__(plain.graph, plain.target, plain.optimize, plain.measured)
 
     @property
     def notes(self) -> int:
@@ -216,6 +216,15 @@ class Profile:
     def roofline(self) -> Roofline:
         """What this machine can do at most."""
         return roofline()
+
+    @property
+    def seconds_of(self) -> dict[str, float]:
+        """The time in each kernel, in all calls, by its name."""
+        found: dict[str, float] = {}
+        for _, _, step, seconds in self._measured():
+            name = step.call.kernel.name
+            found[name] = found.get(name, 0.0) + seconds
+        return found
 
     @property
     def kernels(self) -> list[KernelProfile]:

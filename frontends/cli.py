@@ -1,4 +1,5 @@
-"""The command line: ``graphwright demo | ir | run | opt | inspect | explain | report | cache | doctor``.
+"""The command line: ``graphwright demo | ir | run | opt | inspect | explain | report | tune | cache |
+doctor``.
 
 What the user got wrong is told in one line on standard error, with exit code 2. Each command imports what it
 needs when it runs: ``run`` and ``inspect`` work where only the runtime is installed.
@@ -65,7 +66,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for add in (
-        _add_demo, _add_ir, _add_run, _add_opt, _add_inspect, _add_explain, _add_report, _add_cache, _add_doctor,
+        _add_demo, _add_ir, _add_run, _add_opt, _add_inspect, _add_explain, _add_report, _add_tune, _add_cache,
+        _add_doctor,
     ):
         add(commands)
     return parser
@@ -165,6 +167,18 @@ def _add_report(commands: Any) -> None:
         "--dim", metavar="N=64", action="append", default=[],
         help="a symbolic dimension at which memory is shown first; once for each",
     )
+
+
+def _add_tune(commands: Any) -> None:
+    p = _command(
+        commands, "tune", _tune, "measure schedules of a script's functions, and remember the fastest",
+        "They are measured on random arguments. gw.function(..., tune=...) then finds them in the cache. "
+        "A script is run, with the arguments that follow --.",
+    )
+    p.add_argument("source", metavar="SCRIPT")
+    p.add_argument("--time", metavar="30s", default="30s", help="for each function (default: %(default)s)")
+    p.add_argument("--function", metavar="NAME", help="only this function (default: all)")
+    p.add_argument("--dims", metavar="N=5,M=3", type=_sizes, default={}, help="of symbolic dimensions (default: 64)")
 
 
 def _add_cache(commands: Any) -> None:
@@ -350,6 +364,21 @@ def _dimension(text: str) -> tuple[str, int]:
     if not name or not value.isdecimal():
         raise UsageError(f"--dim {text}: write NAME=SIZE")
     return name, int(value)
+
+
+def _tune(args: argparse.Namespace) -> None:
+    from .tune import parse_duration, tuned_for_sizes
+
+    seconds = parse_duration(args.time)
+    if seconds is None:
+        raise UsageError(f"--time {args.time}: write 30s, 2min or 500ms")
+    functions = _functions_of(args.source, args.args)
+    for name in _chosen(functions, args.function, args.source):
+        f = functions[name]
+        _, found = tuned_for_sizes(f.graph, f.compiled, seconds, args.dims)
+        print(f"{name}: {len(found)} kernels to choose for")
+        for kernel in found:
+            print(f"  {kernel}")
 
 
 # --- run -----------------------------------------------------------------------------------------

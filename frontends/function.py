@@ -19,6 +19,7 @@ from .source import located
 from .tensor import Tensor, Variable, cell_of, successors, to_value
 
 if TYPE_CHECKING:
+    from ..compiler.tune import Tuned
     from .debug import Watched
     from .profile import Profile
 
@@ -56,6 +57,7 @@ class Function:
     graph : the graph it was compiled from.
     cells : the memory of the variables it uses, in the order of ``graph.states``.
     compiled : the compiler's result.
+    tuning : what a measured search found for its kernels (`compiler.tune.Tuned`), if there was one.
     """
 
     # A slot that the interpreter finds when an instance is called: no Python frame before the entry.
@@ -68,6 +70,7 @@ class Function:
         self.graph, self.cells, self.compiled = graph, tuple(cells), compiled
         self._execute = compiled.executable
         self._watched: Mapping[str, Watched] = {}
+        self.tuning: tuple[Tuned, ...] = ()
         for observe in observers:
             observe(self)
 
@@ -131,6 +134,24 @@ class Function:
 
         return profile_call(self, args, kwargs, repeat)
 
+    def tune(self, *args: Any, time: str | float = "30s", **kwargs: Any) -> Function:
+        """The same function with the schedules of its contractions that are fastest for these arguments.
+
+        The calls work on copies of the variables. Choices are measured in the whole program, for about as long
+        as `time` says, and remembered in the cache for this machine, the kernel and these sizes. Results keep
+        their bits: no choice changes the order of a sum. ``print(*tuned.tuning, sep="\\n")`` shows what was found.
+
+        Raises
+        ------
+        GraphError
+            If `time` is no duration, or the function is interpreted.
+        CompileError
+            If it is not compiled for the CPU, or under a debugger.
+        """
+        from .tune import tune_call
+
+        return tune_call(self, args, kwargs, time)
+
     def memory(self, **dims: int) -> Any:
         """Peak bytes of scratch memory for given symbolic dimensions; without any, the formula."""
         return self._execute.memory(**dims)
@@ -173,6 +194,7 @@ def function(
     target: str = "cpu",
     debug: str | None = None,
     watch: bool | str | Mapping[str, Tensor] = False,
+    tune: str | float | None = None,
     **options: Any,
 ) -> Function:
     """Compile a function of arrays from tensors.
@@ -193,6 +215,8 @@ def function(
         stopped updates nothing. All three are slow; for the CPU.
     watch : True to record the tensors named with `gw.watch` in ``fn.watched`` at each call, ``"print"`` to print
         them too, or a dict from names to tensors.
+    tune : how long to measure schedules, such as ``"30s"``, on random arguments with symbolic dimensions of 64;
+        `Function.tune` takes arguments of one's own. What the cache remembers is not measured again.
     options : passed on to the compiler (`compiler.driver.compile_graph`).
 
     Raises
@@ -218,10 +242,24 @@ def function(
     if debug is not None:
         options["debug"] = debug
     if not watched:
-        return Function(graph, cells, _compile(graph, cells, structure, target, options))
+        return _finished(graph, cells, structure, target, options, tune)
     flat = ["list", *["*"] * len(graph.outputs)]
-    compiled = Function(graph, cells, _compile(graph, cells, flat, target, options))
+    compiled = _finished(graph, cells, flat, target, options, tune)
     return _watching(compiled, structure, list(watched), watch == "print")
+
+
+def _finished(
+    graph: Graph, cells: Sequence[Cell], structure: Any, target: str, options: dict[str, Any], tune: str | float | None
+) -> Function:
+    if tune is None:
+        return Function(graph, cells, _compile(graph, cells, structure, target, options))
+    from .tune import duration, tuned_for_sizes
+
+    seconds = duration(tune)
+    compiled, found = tuned_for_sizes(graph, _compile(graph, cells, structure, target, options), seconds)
+    function = Function(graph, cells, compiled)
+    function.tuning = tuple(found)
+    return function
 
 
 def _watched(watch: object, roots: Sequence[Value]) -> dict[str, Value]:

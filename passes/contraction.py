@@ -7,7 +7,7 @@ from copy import copy
 from dataclasses import dataclass
 from dataclasses import replace as with_fields
 
-from ..ir.dims import Dim, ceildiv, coefficient, mod, symbol, symbols
+from ..ir.dims import Dim, ceildiv, coefficient, dim_min, mod, substitute, symbol, symbols
 from ..ir.loops import (
     Expr,
     For,
@@ -109,7 +109,9 @@ class Tile:
 class Order:
     """The loops outside a tile: which, in which order, and where a tile starts in them."""
 
-    def __init__(self, c: Contraction, tile: Tile, row: str | None, columns_first: bool) -> None:
+    def __init__(
+        self, c: Contraction, tile: Tile, row: str | None, columns_first: bool, block: int | None = None
+    ) -> None:
         self.c, self.tile, self.row = c, tile, row
         self.line = c.loops[-2][0] if tile.lines > 1 else None
         self.ragged = False  # whether the tile's last rows may not exist
@@ -126,6 +128,19 @@ class Order:
             var: 0 if counts[var] == (f"{var}t", 1) else symbol(counts[var][0]) * self._size(var)
             for var in (row, self.line, c.column) if var is not None
         }  # fmt: skip
+        self.blocks: For | None = None
+        if row is not None and block is not None:
+            self._take_blocks(row, block)
+
+    def _take_blocks(self, row: str, tiles: int) -> None:
+        """Loop over blocks of so many tiles' rows, outside all other loops."""
+        at = f"{row}b"
+        counter, count = next((counter, count) for v, counter, count in self.loops if v == row)
+        self.blocks = For(at, ceildiv(self.c.extent(row), tiles * self.tile.rows), ())
+        first = symbol(at) * tiles
+        inside = dim_min(tiles, count - first)
+        self.loops = [(v, t, inside if v == row else n) for v, t, n in self.loops]
+        self.start[row] = substitute(self.start[row], {counter: first + symbol(counter)})
 
     def _size(self, var: str) -> int:
         sizes = {self.row: self.tile.rows, self.c.column: self.tile.columns, self.line: self.tile.lines}
@@ -152,6 +167,11 @@ class Order:
             for var, counter, count in reversed(self.loops):
                 body = body if var in shared else (For(counter, count, body),)
             body = (*panel, *body)
+        body = self._parallel(outer, body)
+        return body if self.blocks is None else (with_fields(self.blocks, body=body),)
+
+    @staticmethod
+    def _parallel(outer: Sequence[tuple[str, str, Dim]], body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
         for _, counter, count in reversed(outer[2:]):
             body = (For(counter, count, body),)
         loops = [For(counter, count, ()) for _, counter, count in outer[:2]]

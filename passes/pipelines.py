@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import replace as with_fields
 from typing import Any
 
 from ..ir.graph import Graph
 from ..ir.loops import Kernel
+from ..ir.printer import print_kernel
 from .canonicalize import canonicalize
 from .cpu_model import CpuModel
 from .cse import cse
@@ -26,13 +29,14 @@ from .names_apart import with_names_apart
 from .plan_memory import plan_memory
 from .prune_loops import prune_loops
 from .regions import with_regions
+from .schedule_contraction import Choice
 from .schedule_cpu import schedule_cpu
 from .schedule_cuda import schedule_cuda
 from .simplify import simplify
 from .sink import sink
 from .stabilize import stabilize
 
-__all__ = ["GRAPH", "PLAIN", "cpu_kernel_pipeline", "cuda_kernel_pipeline", "program_pipeline"]
+__all__ = ["GRAPH", "PLAIN", "cpu_kernel_pipeline", "cuda_kernel_pipeline", "kernel_key", "program_pipeline"]
 
 
 def _deep(name: str, run: Callable[[Graph], Graph], **properties: Any) -> Pass:
@@ -69,6 +73,12 @@ PLAIN = Pipeline([
 """The same without optimization: what optimized code is compared with."""
 
 
+def kernel_key(kernel: Kernel) -> str:
+    """What a choice is remembered under: the declarative kernel's text, whatever it is called."""
+    text = print_kernel(with_fields(kernel, name="kernel", inplace=()))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def program_pipeline(lower_kernel: Callable[[Graph, str], Kernel]) -> Pipeline:
     """From a graph of fusions to kernels over buffers with places in the arena; `lower_kernel` makes the kernels."""
     return Pipeline([
@@ -77,11 +87,12 @@ def program_pipeline(lower_kernel: Callable[[Graph, str], Kernel]) -> Pipeline:
     ])  # fmt: skip
 
 
-def cpu_kernel_pipeline(cpu: CpuModel) -> Pipeline:
-    """From a declarative kernel to what the LLVM emitter takes."""
+def cpu_kernel_pipeline(cpu: CpuModel, measured: Mapping[str, Choice] | None = None) -> Pipeline:
+    """From a declarative kernel to what the LLVM emitter takes; `measured` are choices by `kernel_key`."""
 
     def schedule(kernel: Kernel) -> Kernel:
-        return with_names_apart(kernel, lambda k: schedule_cpu(k, cpu))
+        choice = measured.get(kernel_key(kernel)) if measured else None
+        return with_names_apart(kernel, lambda k: schedule_cpu(k, cpu, choice))
 
     return Pipeline([
         Pass("schedule", schedule, establishes=("scheduled",), why="loops for this CPU"),

@@ -12,7 +12,9 @@ registers while k runs; the epilogue acts on the tile. Two forms:
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from dataclasses import replace as with_fields
+from itertools import product as product_of
 from typing import TypeVar
 
 from ..ir.dims import Dim, ceildiv, dim_min, floordiv, product, symbol, symbols
@@ -43,7 +45,7 @@ from .flatten_contraction import flatten_contraction
 from .pack_panels import Panels
 from .schedule_reduction import fold_lanes
 
-__all__ = ["schedule_contraction"]
+__all__ = ["Choice", "choices", "schedule_contraction"]
 
 T = TypeVar("T")
 
@@ -59,6 +61,12 @@ NEAR: set[Dim | None] = {1, 2, 3, 4}
 PREFETCH_DEPTH = 64
 """Products summed for an element from which there is time to prefetch what the epilogue reads."""
 
+BLOCK_BYTES = 1 << 21
+"""Bytes of A that are read for all columns before the next are: they come from a near cache again."""
+
+LEAST_BLOCK = 128
+"""Rows of a block at least: for each block, B is packed again."""
+
 LINE = 64
 """Bytes of a cache line."""
 
@@ -72,8 +80,69 @@ SHORT_EPILOGUE = 2
 """Scalar operations up to which the epilogue acts on registers, unrolled; a longer one loops over memory."""
 
 
-def schedule_contraction(kernel: Kernel, cpu: CpuModel) -> Kernel | None:
-    """The kernel tiled and vectorized; None if it is not a contraction that tiling helps."""
+@dataclass(frozen=True)
+class Choice:
+    """What a schedule with columns in lanes is free to choose; the order of each element's sum is not part of it.
+
+    Attributes
+    ----------
+    rows, columns : of one register tile.
+    lanes : elements of one vector.
+    packed : whether B is copied into panels first.
+    overlap : whether the last tile of columns begins earlier, computing some again, instead of having an edge.
+    lines : short rows of a convolution's result that make a tile together.
+    """
+
+    rows: int
+    columns: int
+    lanes: int
+    packed: bool
+    overlap: bool = False
+    lines: int = 1
+
+    def __str__(self) -> str:
+        return f"tiles of {self.rows} x {self.columns}, {self.lanes} lanes, {'packed' if self.packed else 'not packed'}"
+
+
+def schedule_contraction(kernel: Kernel, cpu: CpuModel, choice: Choice | None = None) -> Kernel | None:
+    """The kernel tiled and vectorized; None if it is not a contraction that tiling helps.
+
+    `choice` is used instead of the cost model's, where columns lie in lanes.
+    """
+    planned = _plan(kernel, cpu)
+    if planned is None:
+        return None
+    c, form = planned
+    if isinstance(form, str):
+        return with_fields(kernel, body=_lanes_over_k(c, cpu, form))
+    if choice is None:
+        return with_fields(kernel, body=_lanes_over_columns(c, cpu, form))
+    notes = (*kernel.notes, f"measured: {choice}")
+    return with_fields(kernel, body=_lanes_over_columns(c, cpu, choice), notes=notes)
+
+
+def choices(kernel: Kernel, cpu: CpuModel) -> tuple[Choice, ...]:
+    """The schedules that are worth measuring, the cost model's first; none where there is nothing to choose."""
+    planned = _plan(kernel, cpu)
+    if planned is None:
+        return ()
+    c, model = planned
+    if isinstance(model, str) or model.overlap or model.lines > 1:
+        return ()
+    row, found = _row(c), [model]
+    may_pack = not _windowed(c) and row is not None
+    packings = [True, False] if may_pack and strides(c.b, c.column) <= {0, 1} else [model.packed]
+    for packed, vectors in product_of([model.packed, *(x for x in packings if x != model.packed)], (1, 2, 3)):
+        most = (cpu.registers - vectors - 1) // vectors
+        for rows in (1,) if row is None else (4, 6, 8, 12):
+            small = row is not None and not at_least(c.extent(row), rows)
+            if rows <= most and not small and at_least(c.extent(c.column), vectors * model.lanes):
+                found.append(Choice(rows, vectors * model.lanes, model.lanes, packed))
+    return tuple(dict.fromkeys(found))
+
+
+def _plan(kernel: Kernel, cpu: CpuModel) -> tuple[Contraction, Choice | str] | None:
+    """What the cost model makes of a kernel: a choice for columns in lanes, or the axis of k in lanes."""
     c = recognize(kernel)
     if c is None or any(isinstance(n, int) and n == 0 for _, n in (*c.loops, *c.axes)):
         return None
@@ -85,14 +154,14 @@ def schedule_contraction(kernel: Kernel, cpu: CpuModel) -> Kernel | None:
     rows = product(c.extent(r) for r in c.rows)
     many_rows = at_least(rows, PACK_ROWS if unit else TRANSPOSE_ROWS)
     if lane_axis and (windowed and not at_least(c.extent(c.column), lanes) or not unit and not many_rows):
-        return with_fields(kernel, body=_lanes_over_k(c, cpu, lane_axis))
+        return c, lane_axis
     if windowed and not unit and lane_axis:
-        return with_fields(kernel, body=_lanes_over_k(c, cpu, lane_axis))
+        return c, lane_axis
     if not unit and not many_rows and not at_least(c.extent(c.column), lanes):
         return None
     pack = not windowed and many_rows
     overlap = not pack and not kernel.inplace and _overlaps(c, cpu)
-    return with_fields(kernel, body=_lanes_over_columns(c, cpu, pack, overlap))
+    return c, _choose(c, cpu, pack, overlap)
 
 
 def _windowed(c: Contraction) -> bool:
@@ -168,15 +237,27 @@ def _column_tile(c: Contraction, cpu: CpuModel, overlap: bool) -> tuple[int, int
     return lanes, 1 if overlap and not divides(2 * lanes, n) else _column_vectors(n, lanes)
 
 
-def _lanes_over_columns(c: Contraction, cpu: CpuModel, pack: bool, overlap: bool) -> tuple[Stmt, ...]:
-    n = c.extent(c.column)
+def _row(c: Contraction) -> str | None:
+    """The axis of a tile's rows: the longest."""
+    return max(c.rows, key=lambda v: (_size(c.extent(v)), v), default=None)
+
+
+def _choose(c: Contraction, cpu: CpuModel, pack: bool, overlap: bool) -> Choice:
+    """The cost model's choice."""
+    row = _row(c)
     lanes, vectors = _column_tile(c, cpu, overlap)
-    row = max(c.rows, key=lambda v: (_size(c.extent(v)), v), default=None)
     limit, enough = (16, 16) if _windowed(c) else (14, 10)
     lines = _lines(c, lanes * vectors, _most_vectors(cpu)) if row is not None else 1
     rows = _row_tile(c.extent(row), lines * vectors, cpu, limit, enough) if row is not None else 1
-    tile = Tile(rows, vectors * lanes, lines)
-    order = Order(c, tile, row, columns_first=pack)
+    return Choice(rows, vectors * lanes, lanes, pack, overlap, lines)
+
+
+def _lanes_over_columns(c: Contraction, cpu: CpuModel, choice: Choice) -> tuple[Stmt, ...]:
+    n, row, lanes = c.extent(c.column), _row(c), choice.lanes
+    pack, overlap = choice.packed, choice.overlap
+    tile = Tile(choice.rows, choice.columns, choice.lines)
+    block = _row_block(c, tile, row) if pack else None
+    order = Order(c, tile, row, columns_first=pack, block=block)
     in_order = strides(c.b, c.column) == {1} and n == tile.columns  # as a panel would be
     panels = Panels(c, tile, lanes, cpu) if pack and not in_order else None
     which = floordiv(order.start[c.column], tile.columns)
@@ -217,6 +298,15 @@ def _lines(c: Contraction, columns: int, most: int) -> int:
     if not isinstance(extent, int) or var in free_symbols(c.a) or var not in free_symbols(c.b):
         return 1
     return max(n for n in range(1, most + 1) if extent % n == 0)
+
+
+def _row_block(c: Contraction, tile: Tile, row: str | None) -> int | None:
+    """Tiles in a block of rows that stays in cache while all columns pass; None where one block is all."""
+    depth = product(n for _, n in c.axes)
+    if row is None or not isinstance(depth, int) or ceildiv(c.extent(c.column), tile.columns) == 1:
+        return None
+    tiles = max(BLOCK_BYTES // (depth * c.total.dtype.itemsize), LEAST_BLOCK) // tile.rows
+    return tiles if at_least(c.extent(row), 2 * tiles * tile.rows) else None
 
 
 def _accumulator(c: Contraction, tile: Tile) -> Buffer:
@@ -366,7 +456,7 @@ def _epilogue(c: Contraction, order: Order, total: Expr, values: dict[str, Dim],
 def _lanes_over_k(c: Contraction, cpu: CpuModel, lane_axis: str) -> tuple[Stmt, ...]:
     dtype = c.total.dtype
     lanes = cpu.lanes(dtype)
-    n, row = c.extent(c.column), max(c.rows, key=lambda v: (_size(c.extent(v)), v), default=None)
+    n, row = c.extent(c.column), _row(c)
     columns = n if isinstance(n, int) and n <= 5 else 4
     rows = _row_tile(c.extent(row), columns, cpu, 6) if row is not None else 1
     tile = Tile(rows, columns)

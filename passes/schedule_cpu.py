@@ -30,7 +30,7 @@ from ..ir.loops import (
     walk,
 )  # fmt: skip
 from .cpu_model import CpuModel
-from .schedule_contraction import schedule_contraction
+from .schedule_contraction import Choice, schedule_contraction
 from .schedule_random import drawing_loop, with_draws_apart
 from .schedule_reduction import INTERLEAVE, lower_reduction, vector_axis
 from .schedule_scatter import schedule_scatter
@@ -40,10 +40,21 @@ __all__ = ["accesses", "merge_loops", "merge_parallel", "rename", "schedule_cpu"
 BLOCK = 8192
 """Elements of a one-dimensional map that one thread takes at a time."""
 
+COLUMNS = 256
+"""The same where each is reduced from many."""
 
-def schedule_cpu(kernel: Kernel, cpu: CpuModel) -> Kernel:
-    """The scheduled form of a declarative kernel, with the same meaning."""
-    special = schedule_scatter(kernel, cpu) or schedule_contraction(kernel, cpu)
+ABREAST = 8
+"""Vectors of columns that are reduced at once."""
+
+SHORT_TERM = 6
+"""Expressions in a term up to which so many fit into registers."""
+
+PLAIN = ("add", "mul", "max", "min")
+
+
+def schedule_cpu(kernel: Kernel, cpu: CpuModel, choice: Choice | None = None) -> Kernel:
+    """The scheduled form of a declarative kernel, with the same meaning; a contraction's by `choice`, if given."""
+    special = schedule_scatter(kernel, cpu) or schedule_contraction(kernel, cpu, choice)
     if special is not None:
         return special
     body: list[Stmt] = []
@@ -167,15 +178,21 @@ def vectorize(s: For, cpu: CpuModel) -> For:
         else:
             body.append(t)
     if across and lanes > 1:
-        if not any(isinstance(t, For) for t in body):
-            lanes = interleaved(lanes, s.extent)
+        count = _abreast(s) if any(isinstance(t, For) for t in body) else INTERLEAVE
+        lanes = interleaved(lanes, s.extent, count)
         return For(s.var, s.extent, tuple(body), "vector", lanes)
     return with_fields(s, body=tuple(body))
 
 
-def interleaved(lanes: int, extent: Dim) -> int:
+def _abreast(s: For) -> int:
+    """Vectors of columns that are reduced side by side: then each row gives whole lines of cache, and sums overlap."""
+    reductions = [t.value for t in s.body if isinstance(t, Let) and isinstance(t.value, Reduce)]
+    plain = all(r.combiner in PLAIN and len(set(walk(r.body))) <= SHORT_TERM for r in reductions)
+    return max(ABREAST // len(reductions), 1) if reductions and plain else 1
+
+
+def interleaved(lanes: int, extent: Dim, count: int = INTERLEAVE) -> int:
     """The lanes of several vectors, so that their chains of dependent operations overlap."""
-    count = INTERLEAVE
     while count > 1 and isinstance(extent, int) and extent < count * lanes:
         count //= 2
     return count * lanes
@@ -236,13 +253,15 @@ def merge_parallel(outer: For, inner: For) -> For:
 
 def _blocks(s: For) -> For:
     """A parallel loop over blocks of a vector loop."""
-    if isinstance(s.extent, int) and s.extent <= BLOCK:
+    size = COLUMNS if any(isinstance(t, For) for t in s.body) else BLOCK
+    if isinstance(s.extent, int) and s.extent <= size:
         return s
     block = symbol(f"{s.var}b")
-    start = block * BLOCK
+    start = block * size
     body = rename(s.body, {s.var: start + symbol(s.var)})
-    inner = For(s.var, dim_min(BLOCK, s.extent - start), body, "vector", s.lanes)
-    return For(f"{s.var}b", floordiv(s.extent + (BLOCK - 1), BLOCK), (inner,), "parallel")
+    count = size if mod(s.extent, size) == 0 else dim_min(size, s.extent - start)
+    inner = For(s.var, count, body, "vector", s.lanes)
+    return For(f"{s.var}b", floordiv(s.extent + (size - 1), size), (inner,), "parallel")
 
 
 def rename(body: tuple[Stmt, ...], values: dict[str, Dim]) -> tuple[Stmt, ...]:

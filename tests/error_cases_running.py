@@ -45,6 +45,11 @@ case("functions", "unknown-target", "A target that does not exist", """
 x = gw.placeholder("x", "float32", ("N",))
 f = gw.function([x], x + 1, target="gpu")
 """)
+case("functions", "duration", "A duration without a unit that is known", """
+x = gw.placeholder("x", "float32", ("N", 8))
+w = gw.Variable(np.ones((8, 16), np.float32), name="w")
+f = gw.function([x], x @ w, tune="half a minute")
+""")
 case("functions", "unknown-option", "An option that does not exist", """
 x = gw.placeholder("x", "float32", ("N",))
 f = gw.function([x], x + 1, optimise=False)
@@ -313,6 +318,7 @@ Path("f.gwir").write_text("x + 1")
 case("commands", "parse", "A mistake in a text", EXP.replace("%x :", "%z :"), "graphwright opt f.gwir")
 case("commands", "pass", "A pass that does not exist", EXP, "graphwright opt f.gwir --passes=fusion")
 case("commands", "order", "Passes in an impossible order", EXP, "graphwright opt f.gwir --passes=plan-memory")
+case("commands", "duration", "A duration of which the unit is missing", "", "graphwright tune train.py --time 30")
 case("commands", "dims", "A dimension that the graph does not have", EXP, "graphwright run f.gwir --dims M=3")
 case("commands", "input", "An input that the graph does not have", EXP, "graphwright run f.gwir --input y=1.0")
 case("commands", "script", "A script that fails", """

@@ -213,7 +213,7 @@ def test_axes_that_every_operand_walks_as_one_become_one():
     w, b = gw.placeholder("w", "float32", (40, 64)), gw.placeholder("b", "float32", (64,))
     f = gw.function([x, w, b], gw.tanh(x @ w + b))
     text = f.ir("loops")
-    assert "0..6*N" in text and "tm = 0..8" in text  # two columns of tiles of 8 of the 24 * N rows
+    assert "3*N" in text and "tm = 0..8" in text  # tiles of 8 of the 24 * N rows
     assert " if " not in text  # of which none is ragged
     rng = np.random.default_rng(0)
     for n in (1, 3):
@@ -239,3 +239,11 @@ def test_axes_stay_apart_where_an_operand_steps_over_memory():
     """)
     c = recognize(kernel)
     assert c is not None and flatten_contraction(c) == c
+
+
+@pytest.mark.parametrize("rows", [1, 127, 128, 300])
+def test_many_rows_in_blocks(rows):
+    f = product(("M", 5000), (5000, 40), False, False)
+    assert "i0b = 0..((M + 127) // 128)" in f.ir("loops")  # blocks of 128 rows, as rows are long
+    rng = np.random.default_rng(0)
+    check(f, operand(rng, rows, 5000, False), operand(rng, 5000, 40, False), False, False)
