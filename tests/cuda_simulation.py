@@ -213,7 +213,25 @@ def _custom_updates(op: Callable[..., gw.Tensor]) -> None:
     assert step(np.float32(0)) == 12 and w.value.tolist() == [[1, 2, 3]] * 2
 
 
-GROUPS = {f.__name__: f for f in (samples, special_values, training, schedules, custom)}
+def draws() -> Iterator[Check]:
+    """The numbers that a CPU draws; a generator advances."""
+    yield "distributions", _distributions
+
+
+def _distributions() -> None:
+    found = {}
+    for target in ("cpu", "cuda"):
+        rng = gw.random.Generator(1)
+        f = gw.function([], {
+            "bits": rng.bits((70,)), "bits 64": rng.bits((40,), "uint64"), "uniform": rng.uniform((5,)),
+            "normal": rng.normal((70,)), "integers": rng.integers(10, shape=(20,)), "order": rng.permutation(9),
+        }, target=target)  # fmt: skip
+        found[target] = [*f().values(), *f().values(), rng.value]
+    for actual, expected in zip(found["cuda"], found["cpu"], strict=True):
+        assert_close(actual, expected, "draws")
+
+
+GROUPS = {f.__name__: f for f in (samples, special_values, training, schedules, custom, draws)}
 
 
 def main() -> None:

@@ -524,3 +524,23 @@ def test_importing_loads_neither_the_compiler_nor_its_libraries():
         assert {"matmul", "exp", "nn", "float32", "placeholder", "ShapeError"} <= set(dir(gw))
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True)
+
+
+# --- order ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1])
+@pytest.mark.parametrize("descending", [False, True])
+def test_sorting(axis, descending):
+    x = np.random.default_rng(3).permutation(60).reshape(5, 12).astype(np.float32)
+    order = (lambda a: np.flip(a, axis)) if descending else (lambda a: a)
+    for target in TARGETS:
+        check(lambda a: gw.sort(a, axis, descending), lambda a: order(np.sort(a, axis)), x, target=target)
+        check(lambda a: gw.argsort(a, axis, descending), lambda a: order(np.argsort(a, axis)), x, target=target)
+
+
+def test_the_gradient_of_a_sorted_element_goes_to_where_it_came_from():
+    x = gw.placeholder("x", "float32", (3,))
+    weights = np.array([1, 10, 100], np.float32)
+    slope = gw.grad(gw.sum(gw.sort(x) * weights), x)
+    same(run(slope, {x: np.array([5, -1, 3], np.float32)}, "cpu"), np.array([100, 1, 10], np.float32))

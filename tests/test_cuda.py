@@ -46,7 +46,7 @@ def input_value(name, *shape, dtype="float32"):
 
 @needs_cuda
 @pytest.mark.parametrize("group, least", [
-    ("samples", 700), ("special_values", 150), ("training", 1), ("schedules", 4), ("custom", 4),
+    ("samples", 700), ("special_values", 150), ("training", 1), ("schedules", 4), ("custom", 4), ("draws", 1),
 ])
 def test_simulated(group, least):
     environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1"}

@@ -55,17 +55,17 @@ def _lower_argsort(kernel: Lowering) -> Sequence[Stmt]:
     work = Buffer(kernel.fresh("work"), int64, out.shape)
     rows = [kernel.fresh("i") for _ in x.shape[:-1]]
     row = tuple(Index(symbol(r)) for r in rows)
-    k, p = kernel.fresh("k"), kernel.fresh("p")
-    at_k = (*row, Index(symbol(k)))
+    first, k, again, p = (kernel.fresh(name) for name in ("k", "k", "k", "p"))
     width = kernel.fresh("w")
     merge = _merge(kernel, row, k, Temp(width, int64), work)
+    at_again = (*row, Index(symbol(again)))
     wide = apply("lt", Temp(width, int64), Index(n))
     passes = max(n - 1, 0).bit_length() if isinstance(n, int) else PASSES
     body: list[Stmt] = [
-        For(k, n, (Store(out, at_k, Index(symbol(k))),)),
+        For(first, n, (Store(out, (*row, Index(symbol(first))), Index(symbol(first))),)),
         For(p, passes, (
             Let(width, apply("shl", const(1, int64), Index(symbol(p)))),
-            If(wide, (*merge, For(k, n, (Store(out, at_k, Load(work, at_k)),)))),
+            If(wide, (*merge, For(again, n, (Store(out, at_again, Load(work, at_again)),)))),
         )),
     ]
     for name, size in reversed(list(zip(rows, x.shape))):
