@@ -115,7 +115,7 @@ def _replaced(body: Sequence[Stmt], memo: Mapping[Expr, Expr]) -> tuple[Stmt, ..
 
 def drawing_loop(s: For, draws: Sequence[Draw], cpu: CpuModel) -> For:
     """The pieces of one loop, vectorized and not yet parallel, whose counter is the position of its draws."""
-    piece = min(PIECE, -(-s.extent // _CHUNK) * _CHUNK) if isinstance(s.extent, int) else PIECE
+    piece = min(PIECE, -(-max(s.extent, 1) // _CHUNK) * _CHUNK) if isinstance(s.extent, int) else PIECE
     at = symbol(f"{s.var}p")
     size = dim_min(piece, s.extent - at * piece)
     memory = {d.buffer.name: Buffer(d.buffer.name, d.buffer.dtype, (piece,)) for d in draws}

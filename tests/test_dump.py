@@ -149,7 +149,7 @@ def test_what_was_made_before_a_failure_is_there(tmp_path, monkeypatch):
     def broken(kernel):
         raise ValueError("no schedule")
 
-    def pipeline(cpu):
+    def pipeline(cpu, measured=None):
         return Pipeline([Pass("schedule", broken)])
 
     monkeypatch.setattr(pipelines, "cpu_kernel_pipeline", pipeline)

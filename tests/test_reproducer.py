@@ -82,7 +82,7 @@ def test_a_dump_folder_takes_the_file(monkeypatch, tmp_path):
 
 
 def test_a_kernel_pass_is_named_once(monkeypatch):
-    monkeypatch.setattr(pipelines, "schedule_cpu", lambda kernel, _: crash(kernel))
+    monkeypatch.setattr(pipelines, "schedule_cpu", lambda kernel, *_: crash(kernel))
     with pytest.raises(gw.CompileError, match="pass 'schedule' failed: KeyError") as caught:
         build()
     assert str(caught.value).count("failed:") == 1
@@ -93,7 +93,7 @@ def test_a_kernel_pass_is_named_once(monkeypatch):
 def test_a_module_that_llvm_refuses(monkeypatch, capsys):
     from graphwright.compiler.driver import CpuLowered
 
-    monkeypatch.setattr(CpuLowered, "module", "define nonsense")
+    monkeypatch.setattr(CpuLowered, "modules", lambda self: iter(["define nonsense"]))
     with pytest.raises(gw.CompileError, match="LLVM refuses") as caught:
         build()
     with open(caught.value.reproducer) as file:
