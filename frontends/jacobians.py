@@ -122,7 +122,7 @@ def jvp(function: Callable[..., Any] | Any, primals: Any, tangents: Any) -> Any:
         If the tangents are not like the primals.
     """
     d = _Derivation.of("jvp", function, primals)
-    seeds = d.vectors("tangents", tangents)
+    seeds = d.vectors("tangent", tangents)
     found = d.outputs.build(d.pushed(d.stable(), seeds))
     return (d.outputs.build(d.at(d.outputs.values)), found) if d.actual or d.model == "primals" else found
 
@@ -146,7 +146,7 @@ def hvp(loss: Callable[..., Any] | Any, wrt: Any, vectors: Any) -> Any:
     As `gw.grad` and `jvp`.
     """
     d = _Derivation.of("hvp", loss, wrt)
-    seeds = d.vectors("vectors", vectors)
+    seeds = d.vectors("vector", vectors)
     return d.wrt.build(d.pushed(_gradients(d), seeds))
 
 
@@ -195,7 +195,7 @@ def jacobian(function: Callable[..., Any] | Any, primals: Any, mode: str = "auto
     d = _Derivation.of("jacobian", function, primals)
     outputs = d.stable()
     for value in outputs:
-        require_float(value)
+        require_float(value, "")
     if mode == "auto":
         sizes = [sum((v.tensor.size for v in values), start=0) for values in (d.wrt.values, outputs)]
         mode = "forward" if at_most(sizes[0] + 1, sizes[1]) else "reverse"

@@ -20,6 +20,7 @@ from .trees import Tree
 __all__ = ["vmap"]
 
 
+@located
 def vmap(function: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable[..., Any]:
     """A function that does for all elements along an axis of its arguments what a function does for one.
 
@@ -111,7 +112,8 @@ def _of_leaves(what: str, axes: Any, tree: Tree) -> list[int | None]:
         extra = what.startswith("out")  # results get the axis
         rank = x.tensor.rank + extra
         if axis is not None and not -rank <= axis < rank:
-            fail("vmap", IndexRangeError, f"{what}: axis {axis} is out of range for {path} of rank {rank}", [x])
+            advice = "" if extra else "give None for what is the same for all"
+            fail("vmap", IndexRangeError, f"{what}: axis {axis} is out of range for {path} of rank {rank}", [x], advice)
         normal.append(None if axis is None else axis % rank)
     return normal
 

@@ -41,8 +41,13 @@ def instantiate(region: Graph, operands: Sequence[Value]) -> list[Value]:
     return substitute_values(region.outputs, dict(zip(region.inputs, operands, strict=True)))
 
 
-def topological_until(roots: Iterable[Value], stops: Iterable[Value]) -> list[Value]:
-    """What the roots depend on, operands first, without the stops and what only they depend on."""
+def topological_until(roots: Iterable[Value], stops: Iterable[Value], since: int = -1) -> list[Value]:
+    """What the roots depend on, operands first, without the stops and what only they depend on.
+
+    Parameters
+    ----------
+    since : a serial; older values are stops as well: nothing older can depend on a value of that serial.
+    """
     order: list[Value] = []
     seen = set(stops)
     stack = [(v, False) for v in reversed(list(roots))]
@@ -50,7 +55,7 @@ def topological_until(roots: Iterable[Value], stops: Iterable[Value]) -> list[Va
         value, done = stack.pop()
         if done:
             order.append(value)
-        elif value not in seen:
+        elif value not in seen and value.serial >= since:
             seen.add(value)
             stack.append((value, True))
             stack.extend((o, False) for o in reversed(value.operands) if o not in seen)

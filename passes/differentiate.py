@@ -6,8 +6,9 @@ written in the IR's own arithmetic: gradients can be differentiated again.
 A branch that `where` does not take must not poison a gradient. Its cotangent is exactly 0, but an
 infinite or NaN local derivative would turn that into ``0 * inf = NaN``. So cotangents that come
 out of a `where` are *masked*, and behind them an elementwise op's contribution is
-``where(cotangent == 0, 0, vjp)``. A value that also reaches the loss another way is not masked: there
-its NaN is the truth.
+``masked(vjp, cotangent)``: 0 where the cotangent is, yet linear in it when it is differentiated
+again (a cotangent of a branch taken may be 0 by chance). A value that also reaches the loss another
+way is not masked: there its NaN is the truth.
 
 Loops and branches have rules of their own, in `passes.control_gradients`.
 """
@@ -22,9 +23,10 @@ from ..errors import DifferentiationError, DTypeError, ShapeError
 from ..ir.broadcasting import full, same_type
 from ..ir.graph import Value, source_location, topological
 from ..ir.op import OPS
+from ..ir.region import topological_until
 from ..ir.types import TensorType, TupleType
 
-__all__ = ["gradients", "no_derivative", "pullback", "require_float", "require_type"]
+__all__ = ["gradients", "no_derivative", "pullback", "require_float", "require_type", "since"]
 
 _LINEAR = frozenset({"add", "sub", "neg", "where", "cast", "stop_gradient"})
 """Elementwise ops whose VJP gives 0 for a cotangent of 0, whatever the operands are."""
@@ -81,8 +83,8 @@ def pullback(
     return [found.get(value) for value in wrt]
 
 
-def require_float(value: Value) -> None:
-    """Refuse what cannot be differentiated by.
+def require_float(value: Value, preposition: str = "by ") -> None:
+    """Refuse what cannot be differentiated by (or cannot be differentiated).
 
     Raises
     ------
@@ -91,8 +93,13 @@ def require_float(value: Value) -> None:
     """
     if not isinstance(value.type, TensorType) or not value.tensor.dtype.is_float:
         raise DifferentiationError(
-            f"cannot differentiate by {_describe(value)}: only floating-point values have gradients"
+            f"cannot differentiate {preposition}{_describe(value)}: only floating-point values have gradients"
         )
+
+
+def since(value: Value, earlier: Value) -> list[Value]:
+    """What a value is computed from and an earlier one may be read by, operands first."""
+    return topological_until([value], (), earlier.serial)
 
 
 def no_derivative(
@@ -178,6 +185,8 @@ class _Backward:
     def _step(self, value: Value) -> None:
         if value.op.name == "item":
             self._add_part(value.operands[0], value.attrs["index"], self.cotangents[value], value in self.plain)
+        elif value.op.name == "masked":
+            self._pull_back_masked(value, self.cotangents[value])
         elif value in self.parts:
             self._pull_back_region(value, self.parts[value])
         else:
@@ -211,10 +220,21 @@ class _Backward:
             if part is None or operand not in self.active:
                 continue
             if masked and value.op.elementwise and not _keeps_zero(value):
-                part = OPS["where"](OPS["eq"](ct, 0), 0, part)
+                part = OPS["masked"](part, ct)
             if not masked and value.op.name != "where":
                 self.plain.add(operand)
             self._accumulate(operand, part)
+
+    def _pull_back_masked(self, value: Value, ct: Value) -> None:
+        """Of ``masked(part, guard)``: where the guard is 0, the part depends on nothing but the guard."""
+        part, guard = value.operands
+        nothing = OPS["eq"](guard, 0)
+        if part in self.active:
+            self._accumulate(part, OPS["where"](nothing, 0, ct))
+        if guard in self.active:
+            by_guard = _Backward(since(part, guard), [guard]).run([(part, ct)]).get(guard)
+            if by_guard is not None:
+                self._accumulate(guard, OPS["where"](nothing, OPS["masked"](by_guard, ct), 0))
 
     def _accumulate(self, operand: Value, part: Value) -> None:
         require_type("cotangent", operand, part)

@@ -15,10 +15,10 @@ from collections.abc import Sequence
 
 from ..ir.broadcasting import full
 from ..ir.graph import Value, source_location, topological
-from ..ir.op import ZERO_GRADIENT
+from ..ir.op import OPS, ZERO_GRADIENT
 from ..ir.region import stand_in, substitute_values, topological_until
 from ..ir.types import TensorType
-from .differentiate import no_derivative, pullback, require_type
+from .differentiate import no_derivative, pullback, require_type, since
 
 __all__ = ["pushforward", "transpose", "zero_like"]
 
@@ -50,8 +50,8 @@ class _Forward:
         self.found: dict[Value, Value] = {}
         self.parts: dict[Value, Tangents] = {}  # tangents of the results of values with several
 
-    def run(self, outputs: Sequence[Value]) -> list[Value | None]:
-        for value in topological(outputs):
+    def run(self, outputs: Sequence[Value], order: Sequence[Value] | None = None) -> list[Value | None]:
+        for value in topological(outputs) if order is None else order:
             with source_location(tuple(loc.as_gradient(value.op.name) for loc in value.locs)):
                 tangent = self._tangent(value)
                 if value in self.given:
@@ -73,7 +73,20 @@ class _Forward:
 
             self.parts[value] = region_tangents(value, tangents)
             return None
+        if value.op.name == "masked":
+            return _through_mask(value, *tangents)
         return _through(value, tangents) if value.type.dtype.is_float else None
+
+
+def _through_mask(value: Value, tangent: Value | None, move: Value | None) -> Value:
+    """Of ``masked(part, guard)``: where the guard is 0, the part depends on nothing but the guard."""
+    part, guard = value.operands
+    by_guard = None
+    if move is not None:
+        (by_guard,) = _Forward([guard], [move]).run([part], since(part, guard))
+    there = tangent or zero_like(value.tensor)
+    still = zero_like(value.tensor) if by_guard is None or move is None else OPS["masked"](by_guard, move)
+    return OPS["where"](OPS["eq"](guard, 0), still, there)
 
 
 def _through(value: Value, tangents: Tangents) -> Value | None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from ..ir.graph import Graph, Value, make
+from ..ir.graph import Graph, Value, make, topological
 from ..ir.ops import OPS
 from .canonicalize import CANONICALIZE
 from .predicates import complement, nonnegative, positive, through_views
@@ -183,13 +183,20 @@ def _log_of_moved(value: Value) -> Value | None:
 # --- passes --------------------------------------------------------------------------------------
 
 _RULES = STABILIZE + CANONICALIZE
+_MASKS = rules("masks, once all derivatives are taken", """
+    masked(x, g)                -> where(g == 0, 0, x)
+""")
 
 
 def stabilize(graph: Graph) -> Graph:
     """The graph with `STABILIZE` applied until no rule fires; it stays canonical."""
-    return rewrite(graph, _RULES)
+    return rewrite(graph, _RULES + _MASKS)
 
 
 def stabilize_values(values: Sequence[Value], keep: Iterable[Value] = ()) -> list[Value]:
-    """Free-standing values, stabilized; those in `keep` are opaque (what one differentiates by)."""
-    return rewrite_values(values, _RULES, keep)
+    """Free-standing values, stabilized; those in `keep` are opaque (what one differentiates by).
+
+    So are the guards of masks, on which the masked parts must go on to depend.
+    """
+    guards = [v.operands[1] for v in topological(values) if v.op.name == "masked"]
+    return rewrite_values(values, _RULES, [*keep, *guards])

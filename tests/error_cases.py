@@ -38,6 +38,7 @@ GROUPS = {
     "gradients": "Gradients",
     "control": "Loops and branches",
     "random": "Random numbers",
+    "transforms": "Forward mode, Jacobians and maps",
     "functions": "Functions and updates",
     "calls": "Calls",
     "variables": "Variables",

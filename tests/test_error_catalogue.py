@@ -14,6 +14,7 @@ import error_cases_control  # noqa: F401  (a part of the table)
 import error_cases_modules  # noqa: F401  (a part of the table)
 import error_cases_random  # noqa: F401  (a part of the table)
 import error_cases_running  # noqa: F401  (its second half)
+import error_cases_transforms  # noqa: F401
 import numpy as np
 import pytest
 from error_cases import CASES, GROUPS, Case

@@ -121,3 +121,29 @@ def test_per_example_gradients_are_the_jacobian_of_the_losses():
     a, b = run([x], [gw.jacobian(losses, w), gw.vmap(lambda r: gw.grad(gw.tanh(r @ w), w))(x)], rows)
     np.testing.assert_allclose(a, b)
     assert isinstance(losses, Tensor)
+
+
+@pytest.mark.parametrize("target", ["interpreter", "cpu"])
+def test_second_derivatives_where_a_masked_cotangent_happens_to_be_zero(target):
+    """At 0, the cotangent of the branch taken is 0, but moves; that of the branch not taken stays 0 and is masked."""
+    x, y = placeholder("x", 4), placeholder("y", 4)
+    taken = gw.where(x > -9.0, gw.sin(gw.sin(x) * y), gw.sqrt(x))
+    other = gw.where(x > 9.0, gw.log(x) / x, taken)
+    loss = gw.sum(other * other * other + other * other)
+    first = gw.grad(loss, x)
+    arrays = [np.array([0.0, 1.0, -2.0, 0.0]), np.array([3.0, 2.0, 1.0, 0.0])]
+    direction = gw.ones((4,), "float64")
+    found = [
+        gw.hessian(loss, x), gw.jacobian(first, x, mode="reverse"),
+        gw.jvp(gw.jvp(loss, x, direction), x, direction),
+    ]
+    plain = gw.sin(gw.sin(x) * y)
+    expected = gw.hessian(gw.sum(plain * plain * plain + plain * plain), x)
+    a, b, c, h = run([x, y], [*found, expected], *arrays, target=target)
+    assert h[0, 0] == 18
+    for hessian in (a, b):
+        np.testing.assert_allclose(hessian, h, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(c, h.sum())
+    third = gw.grad(gw.sum(gw.grad(gw.sum(first), x)), x)
+    again = gw.grad(gw.sum(gw.grad(gw.grad(gw.sum(plain ** 3.0 + plain * plain), x).sum(), x)), x)
+    np.testing.assert_allclose(*run([x, y], [third, again], *arrays, target=target), rtol=1e-10, atol=1e-10)

@@ -3,19 +3,22 @@ results, and the order of computation."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from ...errors import GraphError
+from ...errors import DTypeError, GraphError
 from ..batching import with_lanes
 from ..broadcasting import same_type
 from ..graph import Graph, check_tuple_index
-from ..op import REQUIRED, Body, Op, Sample, Typing, register
+from ..loops import Expr
+from ..op import REQUIRED, Body, Definition, Op, Read, Sample, Typing, register
+from ..scalars import apply, const, select
 from ..types import TensorType, TupleType, Type
+from .elementwise import SHAPES
 
-__all__ = ["after", "call", "fusion", "item"]
+__all__ = ["after", "call", "fusion", "item", "masked"]
 
 
 def _infer_fusion(t: Typing) -> Type:
@@ -82,6 +85,36 @@ after: Op = register(Op(
     samples=lambda: [Sample((np.linspace(-1, 1, n).reshape(2, -1), np.zeros(3))) for n in (0, 6)],
     doc="x, not before the second operand is computed; what is made of it is not shared with what is made of x.",
 ))
+
+# --- masks in derivatives ------------------------------------------------------------------------
+
+
+def _infer_masked(t: Typing) -> Type:
+    x, guard = t.types
+    if not x.dtype.is_float or guard.dtype != x.dtype:
+        t.fail(DTypeError, "needs a floating-point value, and a guard of its dtype")
+    t.same_shape()
+    return x
+
+
+def _define_masked(d: Definition, x: Read, guard: Read) -> Expr:
+    zero = const(0, d.out.dtype)
+    return select(apply("eq", guard(d.index), zero), zero, x(d.index))
+
+
+def _samples_masked() -> Iterable[Sample]:
+    rng = np.random.default_rng(0)
+    for shape in SHAPES:
+        yield Sample((rng.normal(size=shape), rng.integers(0, 2, shape) * 1.5))
+
+
+masked: Op = register(Op(
+    "masked", "map", _infer_masked, lambda x, guard: np.where(guard == 0, x.dtype.type(0), x), _define_masked,
+    elementwise=True, arity=2, samples=_samples_masked,
+    doc="x, or 0 where the guard is: a product of the guard and something that may be infinite. Differentiation "
+    "(`passes.differentiate`) takes x for linear in the guard also where that is 0.",
+))
+
 
 item = register(Op(
     "item", "view",
