@@ -9,12 +9,15 @@ from typing import Any
 from ..errors import GraphError, IndexRangeError, ShapeError
 from ..ir.batching import to_front, with_lanes
 from ..ir.dims import Dim, equal
+from ..ir.dtypes import int64
 from ..ir.graph import Value
 from ..ir.op import OPS
 from ..ir.region import stand_in
+from ..ir.types import TensorType
 from ..runtime.structure import LEAF, count
 from .shapes import fail
 from .source import located, tracing
+from .steps import counting
 from .trees import Tree
 
 __all__ = ["vmap"]
@@ -51,9 +54,9 @@ def vmap(function: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> C
 
     Notes
     -----
-    Random numbers are drawn by key: the same numbers for all elements from a key that is not mapped, others from
-    each of mapped keys. A while loop runs until the condition is false for all elements, and of branches chosen by a
-    mapped condition all are computed.
+    A `gw.random.Generator` draws other numbers for each element. By key, they are the same for all elements from a
+    key that is not mapped, and others from each of mapped keys. A while loop runs until the condition is false for all
+    elements, and of branches chosen by a mapped condition all are computed.
 
     Examples
     --------
@@ -73,7 +76,7 @@ def vmap(function: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> C
         for tree, where in zip(trees, axes):
             lanes = [_lane(x, axis, known) for x, axis in zip(tree.values, where)]
             arguments.append(tree.build(lanes))
-        with tracing():
+        with tracing(), counting(lambda: _number(known, size)):
             results = Tree.of("vmap", "the result", function(*arguments))
         return results.build(_results(results, out_axes, known, size))
 
@@ -142,6 +145,13 @@ def _lane(x: Value, axis: int | None, known: dict[Value, Value]) -> Value:
     front = to_front(x, axis)
     lane = stand_in("lane", x.tensor.with_shape(front.tensor.shape[1:]))
     known[lane] = front
+    return lane
+
+
+def _number(known: dict[Value, Value], size: Dim) -> Value:
+    """Which element it is: a generator draws other numbers for each."""
+    lane = stand_in("lane", TensorType(int64, ()))
+    known[lane] = OPS["iota"](shape=(size,), axis=0, dtype=int64)
     return lane
 
 

@@ -258,8 +258,21 @@ def test_ops_of_ones_own_have_no_rule(registry):
 
 def test_keys_of_their_own_draw_different_numbers():
     keys = gw.placeholder("keys", "uint32", ("B", 4))
-    draw = lambda key: Tensor(OPS["random_bits"](key._value, shape=(5,)))  # noqa: E731
+    draw = lambda key: gw.random.normal(key, (5,))  # noqa: E731
     rows = np.arange(12, dtype=np.uint32).reshape(3, 4)
     found, alone = run([keys], [gw.vmap(draw)(keys), gw.stack([draw(keys[k]) for k in range(3)])], rows)
     np.testing.assert_array_equal(found, alone)
     assert len(set(found.ravel())) == 15
+
+
+def test_a_generator_draws_other_numbers_for_each_lane():
+    x, rng = placeholder("x", "B"), gw.random.Generator(3)
+    noisy = gw.function([x], gw.vmap(lambda v: v + rng.normal((2,), dtype="float64"))(x))
+    first, second = noisy(np.zeros(4)), noisy(np.zeros(4))
+    assert len({*first.ravel(), *second.ravel()}) == 16
+
+
+def test_dropout_of_each_example():
+    x, rng = gw.placeholder("x", "float32", ("B", 64)), gw.random.Generator(3)
+    found = gw.function([x], gw.vmap(lambda row: gw.nn.dropout(row, 0.5, rng=rng))(x))(np.ones((3, 64), np.float32))
+    assert set(found.ravel()) == {0.0, 2.0} and len({row.tobytes() for row in found}) == 3
