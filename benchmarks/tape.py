@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from . import tape_recurrent
 from .peer import Unsupported
 
 __all__ = ["Plain", "Taped", "Value", "gradients"]
@@ -189,11 +190,24 @@ def _cross_entropy(logits, labels):
     return np.mean(np.log(totals[:, 0]) - shifted[at]), (by_logits,)
 
 
+_RNG = np.random.default_rng(0)
+
+
+def _dropout(x, share):
+    kept = _RNG.random(x.shape, np.float32) >= share
+    return x * kept / x.dtype.type(1 - share), None
+
+
+def _normal_like(x):
+    return _RNG.standard_normal(x.shape, x.dtype), None
+
+
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "tanh": _tanh, "exp": _exp, "relu": _relu, "gelu": _gelu, "linear": _linear, "image": _image,
     "flatten": _flatten, "global_average": _global_average, "conv2d": _conv2d, "max_pool2d": _max_pool2d,
     "batch_norm": _batch_norm, "batch_norm_training": _batch_norm_training, "layer_norm": _layer_norm,
-    "self_attention": _self_attention, "cross_entropy": _cross_entropy,
+    "self_attention": _self_attention, "cross_entropy": _cross_entropy, "dropout": _dropout,
+    "normal_like": _normal_like, **tape_recurrent.FUNCTIONS,
 }
 
 
@@ -205,12 +219,23 @@ class Value:
     def __init__(self, data: Any, pullbacks: Sequence[tuple[Value, Callable[..., Any]]] = ()) -> None:
         self.data, self.pullbacks, self.cotangent = data, pullbacks, None
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.data.shape)
+
     def __add__(self, other: Value) -> Value:
         return Value(self.data + other.data, [(self, lambda g: g), (other, lambda g: g)])
 
 
 class Plain:
     """The functions on arrays."""
+
+    def scan(self, step: Callable[..., Any], carry: Any, xs: Any) -> Any:
+        results = []
+        for x in xs:
+            carry, y = step(carry, x)
+            results.append(y)
+        return np.stack(results)
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         function = _function(name)
@@ -225,6 +250,8 @@ class Taped:
 
         def taped(*args: Any) -> Any:
             data, pullbacks = function(*(a.data if isinstance(a, Value) else a for a in args))
+            if not any(isinstance(a, Value) for a in args):
+                return data
             if pullbacks is None:
                 raise Unsupported(f"{name} is not differentiated by the tape")
             # Of several results the first is differentiated; the others are arrays.

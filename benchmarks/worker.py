@@ -46,9 +46,13 @@ def prepare(job: dict[str, Any]) -> tuple[Session, dict[str, Any]]:
     session = peer.build(workload, parameters, inputs)
     result = session.step()
     compiled = time.perf_counter()
-    arrays = {f"step0 output{i}": a for i, a in enumerate(session.results(result))}
+
+    def compared(result: Any) -> list[Any]:
+        return workload.compared(session.results(result))
+
+    arrays = {f"step0 output{i}": a for i, a in enumerate(compared(result))}
     for number in range(1, STEPS if workload.kind == "train" else 1):
-        arrays |= {f"step{number} output{i}": a for i, a in enumerate(session.results(session.step()))}
+        arrays |= {f"step{number} output{i}": a for i, a in enumerate(compared(session.step()))}
     if workload.kind == "train":
         arrays |= {f"parameter {name}": a for name, a in session.parameters().items()}
     np.savez(job["results"], **arrays)

@@ -57,6 +57,26 @@ class Ops(Protocol):
         make queries, keys and values."""
     def cross_entropy(self, logits: Any, labels: Any) -> Any:
         """The mean over the batch, of integer labels."""
+    def one_hot(self, x: Any, count: int) -> Any:
+        """float32, with a last axis of that many."""
+    def merged(self, x: Any) -> Any:
+        """The first two axes as one."""
+    def argmax(self, x: Any) -> Any:
+        """Along the last axis."""
+    def constant(self, value: np.ndarray) -> Any: ...
+    def lstm(self, x: Any, w: Any, r: Any, bw: Any, br: Any) -> Any:
+        """The outputs (T, N, H) for x (T, N, D) from a state of zeros; w of shape (4*H, D) and r (4*H, H) hold the
+        gates input, forget, cell, output; both have a bias."""
+    def gru(self, x: Any, w: Any, r: Any, bw: Any, br: Any) -> Any:
+        """The same; the gates are reset, update, new; the reset gate acts on the product with the state."""
+    def lstm_cell(self, x: Any, h: Any, c: Any, w: Any, r: Any, bw: Any, br: Any) -> tuple[Any, Any]:
+        """One step, x (N, D): the new h and c."""
+    def scan(self, step: Callable[..., Any], carry: Any, xs: Any) -> Any:
+        """All y, along a new first axis, of ``carry, y = step(carry, x)`` along the first axis of xs."""
+    def dropout(self, x: Any, share: float) -> Any:
+        """Other numbers at each call."""
+    def normal_like(self, x: Any) -> Any:
+        """Standard normal variates in the shape of x."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +98,7 @@ class Workload:
     learning_rate, momentum : of SGD: ``v = momentum*v + g; p = p - learning_rate*v``.
     tolerance, change_tolerance : largest error allowed of values, and of the changes of parameters by the training
         steps (sums of many gradients), relative to the largest value or change.
+    summary : what is compared of the results instead of themselves, where these are random.
     leave_out : peers not measured here, with the reason.
     aim : how many times longer than Graphwright the fastest peer is to take, at least.
     """
@@ -99,6 +120,7 @@ class Workload:
     momentum: float = 0.0
     tolerance: float = 1e-4
     change_tolerance: float = 1e-3
+    summary: Callable[[list[np.ndarray]], list[np.ndarray]] | None = None
     leave_out: Mapping[str, str] = field(default_factory=dict)
     aim: float = 1.0
 
@@ -110,6 +132,10 @@ class Workload:
     def trained(self, parameters: Mapping[str, Any]) -> list[str]:
         """The names of the parameters that the gradient is for."""
         return [name for name in parameters if self.is_state is None or not self.is_state(name)]
+
+    def compared(self, results: list[np.ndarray]) -> list[np.ndarray]:
+        """What is compared of results."""
+        return results if self.summary is None else [np.asarray(a) for a in self.summary(results)]
 
     def value(self, ops: Any, parameters: Mapping[str, Any], inputs: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
         """What `compute` returns: the value, and the new values of the state, if there is one."""

@@ -128,6 +128,25 @@ def test_another_batch_and_the_arena_are_measured(tmp_path):
         assert symbolic["scratch"] > 0 and static["scratch"] > 0
 
 
+def test_recurrent_and_random_workloads_agree_with_the_reference(tmp_path, capsys):
+    names = ["lstm_step", "gru_step", "lstm_cell", "sample", "dropout"]
+    status, results = measured(tmp_path, "--only", ",".join(names), "--peers", "graphwright,numpy", "--rounds", "1")
+    assert status == 0, capsys.readouterr().out
+    for row in results["workloads"]:
+        assert all(row["peers"][peer]["error"] <= 1 for peer in ("graphwright", "numpy"))
+
+
+def test_of_random_results_moments_are_compared(tmp_path):
+    (workload,) = find("dropout")
+    kept = np.zeros(1000, np.float32)
+    kept[::2] = 2
+    good, bad = workload.compared([kept]), workload.compared([kept * 1.02])
+    for name, arrays in (("good", good), ("bad", bad)):
+        np.savez(tmp_path / f"{name}.npz", **{f"step0 output{i}": a for i, a in enumerate(arrays)})
+    assert worst_error(workload, tmp_path / "good.npz", tmp_path / "good.npz", {})[0] == 0
+    assert worst_error(workload, tmp_path / "bad.npz", tmp_path / "good.npz", {})[0] > 1
+
+
 def test_folding_batch_norm_changes_no_result():
     (workload,) = find("resnet18")
     parameters, inputs = workload.data(tiny=True)

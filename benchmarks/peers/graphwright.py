@@ -43,6 +43,45 @@ class _Ops:
     def layer_norm(self, x, w, b):
         return gw.nn.layer_norm(x, x.shape[-1:], w, b)
 
+    def one_hot(self, x, count):
+        return gw.nn.one_hot(x, count, dtype="float32")
+
+    def merged(self, x):
+        return gw.flatten(x, 0, 1)
+
+    def argmax(self, x):
+        return gw.argmax(x, -1)
+
+    def constant(self, value):
+        return gw.asarray(value)
+
+    def lstm(self, x, *weights):
+        return _with_weights(gw.nn.LSTM, weights)(x)[0]
+
+    def gru(self, x, *weights):
+        return _with_weights(gw.nn.GRU, weights)(x)[0]
+
+    def lstm_cell(self, x, h, c, *weights):
+        return _with_weights(gw.nn.LSTMCell, weights, "")(x, (h, c))
+
+    def scan(self, step, carry, xs):
+        return gw.scan(step, carry, xs)[1]
+
+    def dropout(self, x, share):
+        return gw.nn.dropout(x, share, rng=gw.random.Generator(0))
+
+    def normal_like(self, x):
+        return gw.random.Generator(0).normal(x.shape)
+
+
+def _with_weights(kind, weights, suffix="_l0"):
+    """A layer with parameters that are there already."""
+    w, r = weights[:2]
+    layer = kind(w.shape[1], r.shape[1])
+    for name, value in zip(("weight_ih", "weight_hh", "bias_ih", "bias_hh"), weights):
+        setattr(layer, name + suffix, value)
+    return layer
+
 
 class Graphwright(Peer):
     """One compilation for every batch size: the batch is a symbolic dimension."""
@@ -64,7 +103,7 @@ class Graphwright(Peer):
         f, p = self.function(workload, parameters, inputs)
         given = tuple(inputs.values())
         return Session(
-            lambda: f(*given), lambda r: [np.asarray(a) for a in (r if isinstance(r, list) else [r])],
+            lambda: f(*given), lambda r: [np.asarray(a) for a in (r if isinstance(r, list | tuple) else [r])],
             lambda: {name: np.array(v.value) for name, v in p.items()},
             (lambda new: f(*new.values())) if self.symbolic else None, lambda: self.memory(f, workload, inputs),
         )
@@ -82,7 +121,7 @@ class Graphwright(Peer):
         p = {name: gw.Variable(value, name=name) for name, value in parameters.items()}
         args = {name: self._placeholder(workload, name, value) for name, value in inputs.items()}
         value, state = workload.value(_Ops(), p, args)
-        outputs, updates = [value], {}
+        outputs, updates = [*value] if isinstance(value, tuple) else [value], {}
         if workload.kind == "gradient":
             outputs += gw.grad(value, [args[name] for name in workload.wrt])
         elif workload.kind == "train":

@@ -12,8 +12,13 @@ from ..workload import fold_batch_norm
 jax: Any = None
 jnp: Any = None
 
+KEY = " key"  # of the generator, among the parameters
+
 
 class _Ops(Vocabulary):
+    def __init__(self, key=None):
+        self.key = key
+
     def tanh(self, x):
         return jnp.tanh(x)
 
@@ -76,6 +81,50 @@ class _Ops(Vocabulary):
         logs = jax.nn.log_softmax(logits)
         return -jnp.mean(jnp.take_along_axis(logs, labels[:, None], 1))
 
+    def one_hot(self, x, count):
+        return jax.nn.one_hot(x, count)
+
+    def merged(self, x):
+        return jnp.reshape(x, (-1, *x.shape[2:]))
+
+    def argmax(self, x):
+        return jnp.argmax(x, -1)
+
+    def constant(self, value):
+        return jnp.asarray(value)
+
+    def lstm(self, x, w, r, bw, br):
+        zeros = jnp.zeros((x.shape[1], r.shape[1]))
+        return jax.lax.scan(lambda s, z: _lstm_step(z + s[0] @ r.T, s[1]), (zeros, zeros), x @ w.T + (bw + br))[1]
+
+    def gru(self, x, w, r, bw, br):
+        def step(h, a):
+            (a_r, a_u, a_n), (b_r, b_u, b_n) = (jnp.split(z, 3, -1) for z in (a, h @ r.T + br))
+            reset, update = jax.nn.sigmoid(a_r + b_r), jax.nn.sigmoid(a_u + b_u)
+            h = (1 - update) * jnp.tanh(a_n + reset * b_n) + update * h
+            return h, h
+
+        return jax.lax.scan(step, jnp.zeros((x.shape[1], r.shape[1])), x @ w.T + bw)[1]
+
+    def lstm_cell(self, x, h, c, w, r, bw, br):
+        return _lstm_step(x @ w.T + h @ r.T + (bw + br), c)[0]
+
+    def scan(self, step, carry, xs):
+        return jax.lax.scan(step, carry, xs)[1]
+
+    def dropout(self, x, share):
+        return jnp.where(jax.random.bernoulli(self.key, 1 - share, x.shape), x / (1 - share), 0)
+
+    def normal_like(self, x):
+        return jax.random.normal(self.key, x.shape)
+
+
+def _lstm_step(z, c):
+    i, f, g, o = jnp.split(z, 4, -1)
+    c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+    h = jax.nn.sigmoid(o) * jnp.tanh(c)
+    return (h, c), h
+
 
 def _stored(value):
     """Weights of convolutions as XLA wants them: OIHW to HWIO."""
@@ -114,10 +163,12 @@ class Jax(Peer):
             return self._train(workload, state, x)
 
         function = jax.jit(_value(workload) if workload.kind == "forward" else _gradient(workload))
+        if workload.summary is not None:
+            state[KEY] = jax.random.key(0)  # an operand, so that nothing is drawn by the compiler
         return Session(
             lambda: jax.block_until_ready(function(state, x)),
             lambda r: [np.asarray(a) for a in jax.tree.leaves(r)],
-            lambda: {name: _restored(value) for name, value in state.items()},
+            lambda: {name: _restored(value) for name, value in state.items() if name != KEY},
             lambda new: jax.block_until_ready(function(state, new)), lambda: _scratch(function, state, x),
         )
 
@@ -154,7 +205,7 @@ def _scratch(function, *arguments):
 
 
 def _value(workload):
-    return lambda p, x: workload.compute(_Ops(), p, **x)
+    return lambda p, x: workload.compute(_Ops(p.get(KEY)), p, **x)
 
 
 def _gradient(workload):

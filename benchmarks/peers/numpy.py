@@ -38,7 +38,12 @@ class Reference(Numpy):
 
 def _forward(workload, p, x):
     ops = tape.Plain()
-    return lambda: (workload.compute(ops, p, **x),)
+
+    def step():
+        value = workload.compute(ops, p, **x)
+        return value if isinstance(value, tuple) else (value,)
+
+    return step
 
 
 def _gradient(workload, p, x):

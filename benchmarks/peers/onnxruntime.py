@@ -21,10 +21,14 @@ class _Ops(Vocabulary):
         self.nodes, self.constants = [], []
 
     def node(self, kind, *operands, **attributes):
-        names = [self.constant(o) if not isinstance(o, _Value) else o.name for o in operands]
-        result = _Value(self, f"v{len(self.nodes)}")
-        self.nodes.append(onnx.helper.make_node(kind, names, [result.name], **attributes))
-        return result
+        return self.nodes_of(kind, operands, 1, **attributes)[0]
+
+    def nodes_of(self, kind, operands, count, **attributes):
+        """A node with several results; operands that are None are left out."""
+        names = [o.name if isinstance(o, _Value) else "" if o is None else self.constant(o) for o in operands]
+        results = [_Value(self, f"v{len(self.nodes)}_{k}") for k in range(count)]
+        self.nodes.append(onnx.helper.make_node(kind, names, [v.name for v in results], **attributes))
+        return results
 
     def constant(self, value):
         name = f"c{len(self.constants)}"
@@ -73,6 +77,14 @@ class _Ops(Vocabulary):
     def self_attention(self, x, w, b, heads):
         # What onnxruntime.transformers.optimizer makes of attention written in ONNX.
         return self.node("Attention", x, w, b, domain="com.microsoft", num_heads=heads)
+
+    def lstm_cell(self, x, h, c, w, r, bw, br):
+        # ONNX has the gates input, output, forget, cell; a direction, and here a step, as first axis.
+        w, r, bw, br = (np.concatenate([np.split(a, 4)[k] for k in (0, 3, 1, 2)])[None] for a in (w, r, bw, br))
+        x, h, c = (self.node("Unsqueeze", a, np.zeros(1, np.int64)) for a in (x, h, c))
+        operands = [x, w, r, np.concatenate([bw, br], 1), None, h, c]
+        _, h, c = self.nodes_of("LSTM", operands, 3, hidden_size=r.shape[2])
+        return tuple(self.node("Squeeze", a, np.zeros(1, np.int64)) for a in (h, c))
 
     def cross_entropy(self, logits, labels):
         return self.node("SoftmaxCrossEntropyLoss", logits, labels)
@@ -129,9 +141,10 @@ class OnnxRuntime(Peer):
         binding = session.io_binding()
         for name, value in inputs.items():
             binding.bind_ortvalue_input(name, runtime.OrtValue.ortvalue_from_numpy(value))
-        binding.bind_output("result")
+        for output in session.get_outputs():
+            binding.bind_output(output.name)
         return Session(
-            lambda: session.run_with_iobinding(binding), lambda r: [binding.copy_outputs_to_cpu()[0]], call=call,
+            lambda: session.run_with_iobinding(binding), lambda r: binding.copy_outputs_to_cpu(), call=call,
         )
 
     def _session(self, model):
@@ -147,11 +160,13 @@ def _model(workload, parameters, inputs, dynamic=False):
     shapes = {n: ("N", *v.shape[1:]) if dynamic else v.shape for n, v in inputs.items()}
     described = [make(n, onnx.helper.np_dtype_to_tensor_dtype(v.dtype), shapes[n]) for n, v in inputs.items()]
     value = workload.compute(ops, parameters, **{name: _Value(ops, name) for name in inputs})
-    ops.node("Identity", value)
-    ops.nodes[-1].output[0] = "result"
-    result = make("result", onnx.TensorProto.FLOAT, None)
+    results = []
+    for k, v in enumerate(value if isinstance(value, tuple) else (value,)):
+        ops.node("Identity", v)
+        ops.nodes[-1].output[0] = f"result{k}"
+        results.append(make(f"result{k}", onnx.TensorProto.FLOAT, None))
     opsets = [onnx.helper.make_opsetid("", OPSET), onnx.helper.make_opsetid("com.microsoft", 1)]
-    graph = onnx.helper.make_graph(ops.nodes, workload.name, described, [result], ops.constants)
+    graph = onnx.helper.make_graph(ops.nodes, workload.name, described, results, ops.constants)
     return onnx.helper.make_model(graph, opset_imports=opsets, ir_version=9)
 
 

@@ -51,6 +51,51 @@ class _Ops(Vocabulary):
         logs = pt.special.log_softmax(logits, axis=-1)
         return -pt.mean(logs[pt.arange(labels.shape[0]), labels])
 
+    def one_hot(self, x, count):
+        return pt.cast(pt.eq(pt.shape_padright(x), pt.arange(count)), "float32")
+
+    def merged(self, x):
+        return pt.reshape(x, (-1, *(x.shape[k] for k in range(2, x.ndim))))
+
+    def argmax(self, x):
+        return pt.argmax(x, axis=-1)
+
+    def constant(self, value):
+        return pt.constant(value)
+
+    def lstm(self, x, w, r, bw, br):
+        size = r.get_value().shape[1]
+        zeros = pt.zeros((x.shape[1], size), "float32")
+        step = lambda z, h, c, r: _lstm_gates(z + h @ r.T, c, size)  # noqa: E731
+        return self._scan(step, x @ w.T + (bw + br), [zeros, zeros], [r])[0]
+
+    def gru(self, x, w, r, bw, br):
+        size = r.get_value().shape[1]
+
+        def step(a, h, r, br):
+            (a_r, a_u, a_n), (b_r, b_u, b_n) = _gates(a, size, 3), _gates(h @ r.T + br, size, 3)
+            reset, update = pt.sigmoid(a_r + b_r), pt.sigmoid(a_u + b_u)
+            return (1 - update) * pt.tanh(a_n + reset * b_n) + update * h
+
+        return self._scan(step, x @ w.T + bw, [pt.zeros((x.shape[1], size), "float32")], [r, br])
+
+    def _scan(self, step, xs, states, weights):
+        results, _ = pytensor.scan(step, [xs], states, weights, strict=True)
+        return results
+
+    def lstm_cell(self, x, h, c, w, r, bw, br):
+        return tuple(_lstm_gates(x @ w.T + h @ r.T + (bw + br), c, r.get_value().shape[1]))
+
+
+def _gates(z, size, count):
+    return [z[..., k * size : (k + 1) * size] for k in range(count)]
+
+
+def _lstm_gates(z, c, size):
+    i, f, g, o = _gates(z, size, 4)
+    c = pt.sigmoid(f) * c + pt.sigmoid(i) * pt.tanh(g)
+    return [pt.sigmoid(o) * pt.tanh(c), c]
+
 
 class Pytensor(Peer):
     name, title = "pytensor", "PyTensor"
@@ -72,7 +117,7 @@ class Pytensor(Peer):
         shapes = {name: (None, *v.shape[1:]) if workload.batched else v.shape for name, v in inputs.items()}
         x = {name: pytensor.shared(v, name=name, borrow=True, shape=shapes[name]) for name, v in inputs.items()}
         value, state = workload.value(_Ops(), p, x)
-        outputs, updates = [value], []
+        outputs, updates = [*value] if isinstance(value, tuple) else [value], []
         if workload.kind == "gradient":
             outputs += pytensor.grad(value, [x[name] for name in workload.wrt])
         elif workload.kind == "train":

@@ -59,6 +59,47 @@ class _Ops(Vocabulary):
     def cross_entropy(self, logits, labels):
         return F.cross_entropy(logits, labels)
 
+    def one_hot(self, x, count):
+        return F.one_hot(x, count).float()
+
+    def merged(self, x):
+        return torch.flatten(x, 0, 1)
+
+    def argmax(self, x):
+        return torch.argmax(x, -1)
+
+    def constant(self, value):
+        return torch.from_numpy(value)
+
+    def lstm(self, x, *weights):
+        state = 2 * [x.new_zeros(1, x.shape[1], weights[1].shape[1])]
+        return _recurrent(torch.lstm)(x, state, weights, True, 1, 0.0, False, False, False)[0]
+
+    def gru(self, x, *weights):
+        state = x.new_zeros(1, x.shape[1], weights[1].shape[1])
+        return _recurrent(torch.gru)(x, state, weights, True, 1, 0.0, False, False, False)[0]
+
+    def lstm_cell(self, x, h, c, *weights):
+        return torch.lstm_cell(x, (h, c), *weights)
+
+    def scan(self, step, carry, xs):
+        results = []
+        for x in xs:
+            carry, y = step(carry, x)
+            results.append(y)
+        return torch.stack(results)
+
+    def dropout(self, x, share):
+        return F.dropout(x, share, training=True)
+
+    def normal_like(self, x):
+        return torch.randn_like(x)
+
+
+def _recurrent(function):
+    """What nn.LSTM and nn.GRU call; `torch.compile` leaves these modules as they are."""
+    return torch.compiler.disable(function)
+
 
 def _stored(p):
     """Convolutions are faster with channels last, so their weights are kept so."""
@@ -114,7 +155,8 @@ class Eager(Peer):
 
         def step(x):
             with torch.inference_mode():
-                return (function(**x),)
+                value = function(**x)
+                return value if isinstance(value, tuple) else (value,)
 
         return step
 
