@@ -28,9 +28,8 @@ def lower_to_program(graph: Graph, lower_kernel: LowerKernel) -> Program:
     `lower_kernel` makes the kernel of a region; each distinct region is lowered once.
     """
     module = Module(graph, lower_kernel)
-    block = Block(graph, module, {})
-    for v in (*graph.inputs, *graph.states):
-        block.buffers[v] = module.external(v.attrs["name"], v.tensor, v.op.name)
+    given = {v: module.external(v.attrs["name"], v.tensor, v.op.name) for v in (*graph.inputs, *graph.states)}
+    block = Block(graph, module, given)
     block.values()
     outputs = []
     for k, v in enumerate(graph.outputs):

@@ -23,7 +23,7 @@ from .image import LoadedImage
 __all__ = ["WORKER", "get_num_threads", "pool_context", "ready_address", "set_num_threads"]
 
 WORKER = "gw_worker"
-_VERSION = 1
+_VERSION = 2
 _BYTES = 384
 _SPINS = 1000  # about 15 to 40 microseconds
 _THREADS_OFFSET = 8

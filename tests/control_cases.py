@@ -80,6 +80,21 @@ CASES = {
   return %y, %k
 }
 """,
+    # the loop's first value is written to the state only after the old value was read
+    "restarted": """func @restarted(%x: f32[T, N]) state(%s: f32[N]) -> (f32[N]) {
+  %0 = full {value = 0.5} : f32[N]
+  %1 = tanh %s : f32[N]
+  %2 = scan %0, %x, %1 {carries = 1, sequences = 1, length = T} (%c: f32[N], %e: f32[N], %k: f32[N]) -> (f32[N]) {
+    %0 = mul %c, %k : f32[N]
+    %1 = add %0, %e : f32[N]
+    return %1
+  } : (f32[N])
+  %3 = item %2 {index = 0} : f32[N]
+  update %s = %3
+  %4 = sum %x {axes = (0)} : f32[N]
+  return %4
+}
+""",
     "counted": """func @counted(%h: f32[N], %x: f32[T, N], %n: i64[]) -> (f32[N], f32[N], f32[T, N], f32[T, N]) {
   %0 = full {value = 0.5} : f32[N]
   %s = scan %h, %0, %x, %n {carries = 2, sequences = 1, length = T, counted = true} \

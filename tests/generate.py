@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import random_control
+import random_draws
 from random_values import Builder, Draw, Skip, sample_array
 
+from graphwright.frontends.tensor import successors
 from graphwright.ir.dims import evaluate, symbol
 from graphwright.ir.dtypes import float32, int64
 from graphwright.ir.graph import Graph, Value, topological
@@ -33,6 +35,8 @@ STEPS: tuple[tuple[Callable[[Builder], None], int], ...] = (
     (Builder.pool, 1), (Builder.take, 2), (Builder.scatter, 1),
     (random_control.scan, 2), (random_control.while_loop, 1), (random_control.counted_loop, 1),
     (random_control.branch, 1),
+    (random_draws.exact_draw, 2), (random_draws.distribution, 2), (random_draws.dropout, 1), (random_draws.shuffle, 1),
+    (random_draws.order, 1), (random_draws.rejected, 1),
     (Builder.leaves, 3), (Builder.softmax, 2), (Builder.logsumexp, 1), (Builder.layer_norm, 2), (Builder.gelu, 1),
 )  # fmt: skip
 _WEIGHTED = [step for step, weight in STEPS for _ in range(weight)]
@@ -61,6 +65,7 @@ def random_graph(draw: Draw, sizes: Mapping[str, int] = SMALL, limit: int = 30_0
     found = _gradients(b) if draw.chance(50) else {}
     outputs += [g for g in found.values() if draw.chance(70)]
     updates = _updates(b, found)
+    updates += tuple(successors(topological([*outputs, *(new for _, new in updates)])))
     roots = [*outputs, *b.inputs, *b.states, *(new for _, new in updates)]
     used = {s for v in topological(roots) for s in _symbols(v)}
     anchored = {s for v in (*b.inputs, *b.states) for d in v.tensor.shape for s in sizes if d == symbol(s)}
@@ -108,7 +113,8 @@ def _gradients(b: Builder) -> dict[Value, Value]:
 def _updates(b: Builder, found: Mapping[Value, Value]) -> tuple[tuple[Value, Value], ...]:
     """New values of most states: a step along the gradient, another value of its type, or their difference."""
     updates = []
-    for state in b.states:
+    streams = {g._value for g in b.generators}
+    for state in (s for s in b.states if s not in streams):
         same = [k.value for k in b.values if k.value.type == state.type]
         how = b.draw.pick(["value", "step", "none", "value"])
         if state in found and how != "none":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from random_draws import noisy_body
 from random_values import Builder, Known, Skip
 
 import graphwright as gw
@@ -26,7 +27,9 @@ def _alike(b: Builder, k: Known) -> Known:
 
 
 def _body(b: Builder, w: Tensor, depth: int = 1) -> Body:
-    """A function of two values between -1 and 1 to one; `w` is captured. Sometimes it holds a loop or branch."""
+    """A function of two values between -1 and 1 to one; `w` is captured. Some draw, or hold a loop or branch."""
+    if b.draw.chance(25):
+        return noisy_body(b, w)
     kind = b.draw.integer(0, 7 if depth else 5)
     if kind == 6:
         inner, reverse = _body(b, w, 0), b.draw.chance(50)

@@ -18,7 +18,7 @@ import numpy as np
 
 from graphwright.ir.broadcasting import broadcast_shapes, full
 from graphwright.ir.dims import Dim, at_most, equal, evaluate, floordiv, product, symbol
-from graphwright.ir.dtypes import DTYPES, DType, bool_, float32, float64, int32, int64, uint8
+from graphwright.ir.dtypes import DTYPES, DType, bool_, float32, float64, int32, int64, uint8, uint32
 from graphwright.ir.graph import Literal, Value, make
 from graphwright.ir.ops import OPS
 from graphwright.ir.types import Shape
@@ -110,6 +110,7 @@ class Builder:
         self.values: list[Known] = []
         self.inputs: list[Value] = []
         self.states: list[Value] = []
+        self.generators: list[Any] = []
         self.symbolic = draw.chance(75)
         self.float = float64 if draw.chance(20) else float32
 
@@ -641,6 +642,8 @@ def bounds_of_inputs(dtype: DType) -> tuple[float, float]:
     """The least and the largest element of a random argument."""
     if dtype.is_float:
         return -FLOAT_LIMIT, FLOAT_LIMIT
+    if dtype == uint32:  # keys of random numbers
+        return 0, 2**32 - 1
     return {"b": (0, 1), "u": (0, 9), "i": (-5, 9)}[dtype.kind]
 
 
@@ -649,4 +652,6 @@ def sample_array(rng: np.random.Generator, dtype: DType, shape: Sequence[int]) -
     low, high = bounds_of_inputs(dtype)
     scale = 8 if dtype.is_float else 1
     whole = rng.integers(int(low * scale), int(high * scale) + 1, tuple(shape))
+    if dtype == uint32:
+        whole = np.where(rng.integers(0, 4, tuple(shape)) > 0, whole, int(high))
     return np.asarray(whole / scale if scale > 1 else whole, dtype.numpy)

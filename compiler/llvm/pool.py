@@ -1,13 +1,13 @@
 """The fork-join pool of threads, as LLVM IR text that each program carries along.
 
 It imports nothing and has no globals: all state lies in one block, the *context*, that whoever
-starts the threads owns (`runtime.threads` in Python). Its layout, version 1, all fields
+starts the threads owns (`runtime.threads` in Python). Its layout, version 2, all fields
 little-endian, each group on a cache line of its own:
 
 ====== ===== ===========================================================================
 offset type  meaning
 ====== ===== ===========================================================================
-0      i64   version of this layout: 1
+0      i64   version of this layout: 2
 8      i64   threads, the caller included; with fewer than 2 everything runs serially
 16     ptr   libc's ``syscall`` function, or null: waiting threads then spin forever
 24     i64   number of the system call futex
@@ -22,13 +22,17 @@ offset type  meaning
 264    ptr   its argument
 272    i64   its number of iterations
 280    i64   iterations per chunk: a function of the number of iterations alone
-320    i64   next iteration that nobody has claimed
+288    i64   number of chunks
+320    i64   chunks claimed: by the caller from the first on, plus 2**32 for each claimed by workers
+             from the last on
 ====== ===== ===========================================================================
 
 A context is 384 bytes, aligned to 64, zero but for the first line.
 
 A caller that becomes the owner writes the loop, opens the gate, moves the epoch, wakes sleepers,
-and claims chunks itself. It waits only for workers that have come in: it closes the gate and
+and claims chunks itself. It begins at the first chunk, workers at the last: of loops of equal length that follow
+each other, as of the steps of a recurrent network, each of two threads gets the same part again, whose data its
+cache still has. The caller waits only for workers that have come in: it closes the gate and
 waits until they have left, so a worker that the system has not scheduled costs nothing. Fields
 of the loop change only while the gate is closed and nobody is inside.
 
@@ -44,7 +48,7 @@ import platform
 
 __all__ = ["CONTEXT_BYTES", "CONTEXT_VERSION", "PARALLEL", "POOL_IR", "WORKER", "pool_ir"]
 
-CONTEXT_VERSION = 1
+CONTEXT_VERSION = 2
 CONTEXT_BYTES = 384
 WORKER = "gw_worker"
 
@@ -75,24 +79,34 @@ define internal void @gw_pause() alwaysinline nounwind {
 """
 
 _POOL = """\
-; Claim chunks of the present loop until none is left.
-define internal void @gw_run_chunks(ptr %context) nounwind {
+; Claim chunks of the present loop until none is left: from the first on with unit 1, from the last on with 2**32.
+define internal void @gw_run_chunks(ptr %context, i64 %unit) nounwind {
 entry:
   %fn.p = getelementptr i8, ptr %context, i64 256
   %arg.p = getelementptr i8, ptr %context, i64 264
   %n.p = getelementptr i8, ptr %context, i64 272
   %chunk.p = getelementptr i8, ptr %context, i64 280
-  %next.p = getelementptr i8, ptr %context, i64 320
+  %count.p = getelementptr i8, ptr %context, i64 288
+  %claims.p = getelementptr i8, ptr %context, i64 320
   %fn = load ptr, ptr %fn.p, align 8
   %arg = load ptr, ptr %arg.p, align 8
   %n = load i64, ptr %n.p, align 8
   %chunk = load i64, ptr %chunk.p, align 8
+  %count = load i64, ptr %count.p, align 8
+  %last.chunk = add i64 %count, -1
+  %forward = icmp eq i64 %unit, 1
   br label %claim
 claim:
-  %begin = atomicrmw add ptr %next.p, i64 %chunk monotonic, align 8
-  %some = icmp slt i64 %begin, %n
+  %claims = atomicrmw add ptr %claims.p, i64 %unit monotonic, align 8
+  %front = and i64 %claims, 4294967295
+  %back = lshr i64 %claims, 32
+  %claimed = add i64 %front, %back
+  %some = icmp slt i64 %claimed, %count
   br i1 %some, label %work, label %done
 work:
+  %backward = sub i64 %last.chunk, %back
+  %which = select i1 %forward, i64 %front, i64 %backward
+  %begin = mul i64 %which, %chunk
   %end.full = add i64 %begin, %chunk
   %last = icmp sgt i64 %end.full, %n
   %end = select i1 %last, i64 %n, i64 %end.full
@@ -111,7 +125,7 @@ entry:
   br i1 %alone, label %serial, label %check
 check:
   %version = load i64, ptr %context, align 8
-  %known = icmp eq i64 %version, 1
+  %known = icmp eq i64 %version, 2
   %threads.p = getelementptr i8, ptr %context, i64 8
   %threads = load atomic i64, ptr %threads.p monotonic, align 8
   %several = icmp sgt i64 %threads, 1
@@ -133,15 +147,19 @@ fork:
   %arg.p = getelementptr i8, ptr %context, i64 264
   %n.p = getelementptr i8, ptr %context, i64 272
   %chunk.p = getelementptr i8, ptr %context, i64 280
-  %next.p = getelementptr i8, ptr %context, i64 320
+  %count.p = getelementptr i8, ptr %context, i64 288
+  %claims.p = getelementptr i8, ptr %context, i64 320
   %n.less = add i64 %n, -1
   %n.part = lshr i64 %n.less, 7
   %chunk = add i64 %n.part, 1
+  %last.chunk = udiv i64 %n.less, %chunk
+  %count = add i64 %last.chunk, 1
   store ptr %fn, ptr %fn.p, align 8
   store ptr %arg, ptr %arg.p, align 8
   store i64 %n, ptr %n.p, align 8
   store i64 %chunk, ptr %chunk.p, align 8
-  store atomic i64 0, ptr %next.p monotonic, align 8
+  store i64 %count, ptr %count.p, align 8
+  store atomic i64 0, ptr %claims.p monotonic, align 8
   %opened = atomicrmw or ptr %gate.p, i64 4294967296 release, align 8
   %moved = atomicrmw add ptr %epoch.p, i32 1 seq_cst, align 4
   %sleepers = load atomic i32, ptr %sleepers.p seq_cst, align 4
@@ -151,7 +169,7 @@ wake:
   call void @gw_wake(ptr %context)
   br label %run
 run:
-  call void @gw_run_chunks(ptr %context)
+  call void @gw_run_chunks(ptr %context, i64 1)
   %closed = atomicrmw and ptr %gate.p, i64 4294967295 acq_rel, align 8
   br label %drain
 drain:
@@ -229,7 +247,7 @@ entry:
   %syscall.p = getelementptr i8, ptr %context, i64 16
   %spins.p = getelementptr i8, ptr %context, i64 40
   %version = load i64, ptr %context, align 8
-  %known = icmp eq i64 %version, 1
+  %known = icmp eq i64 %version, 2
   br i1 %known, label %start, label %unknown
 unknown:
   ret i32 1
@@ -254,7 +272,7 @@ enter:
   %open = icmp uge i64 %gate, 4294967296
   br i1 %open, label %work, label %exit
 work:
-  call void @gw_run_chunks(ptr %context)
+  call void @gw_run_chunks(ptr %context, i64 4294967296)
   br label %exit
 exit:
   %outside = atomicrmw sub ptr %gate.p, i64 1 release, align 8
