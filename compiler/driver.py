@@ -72,12 +72,16 @@ class Lowered(ABC):
     def kernel_code(self) -> dict[str, dict[str, str]]:
         """The code of each kernel by itself: from those stages to texts by kernel name."""
 
+    def graph_pipeline(self) -> Pipeline:
+        """The passes that make the graph of fusions."""
+        from ..passes.pipelines import GRAPH, PLAIN
+
+        return GRAPH if self.optimize else PLAIN
+
     @cached_property
     def optimized(self) -> Graph:
         """The graph of fusions."""
-        from ..passes.pipelines import GRAPH, PLAIN
-
-        pipeline = GRAPH if self.optimize else PLAIN
+        pipeline = self.graph_pipeline()
         observe = self.recorder.graph if self.recorder else None
         optimized = pipeline.run(self.graph, verifiers=_verifiers(), observe=observe, failed=self._failed).ir
         assert isinstance(optimized, Graph)
@@ -149,14 +153,41 @@ class Lowered(ABC):
 
 
 class CpuLowered(Lowered):
-    """A graph on its way to machine code, through LLVM."""
+    """A graph on its way to machine code, through LLVM.
+
+    Attributes
+    ----------
+    measured : choices of schedules (`compiler.tune`).
+    prepare : whether the program may have states of its own, computed of the graph's (`passes.prepare`).
+    """
 
     def __init__(
-        self, graph: Graph, target: CpuTarget, optimize: bool = True, measured: Mapping[str, Choice] | None = None
-    ) -> None:
+        self, graph: Graph, target: CpuTarget, optimize: bool = True, measured: Mapping[str, Choice] | None = None,
+        prepare: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__(graph, optimize)
         self.target = target
-        self.measured = dict(measured or {})  # choices of schedules (`compiler.tune`)
+        self.measured = dict(measured or {})
+        self.prepare = prepare and optimize and not _has_custom_ops(graph)
+        self._preparation: Graph | None = None
+
+    def graph_pipeline(self) -> Pipeline:
+        from ..passes.pipelines import prepared_pipeline
+
+        if not self.prepare:
+            return super().graph_pipeline()
+        return prepared_pipeline(self.target.model, lambda graph: setattr(self, "_preparation", graph))
+
+    @property
+    def preparation(self) -> Graph | None:
+        """What updates the states that the program has beside the graph's; None if there are none."""
+        assert self.optimized.name == self.graph.name
+        return self._preparation
+
+    def signature(self, structure: Any) -> Signature:
+        """How the program is called: with the graph's states, and then those that are prepared."""
+        optimized = self.optimized
+        return signature_of(optimized, self.program, structure)
 
     def kernel_pipeline(self) -> Pipeline:
         from ..passes.pipelines import cpu_kernel_pipeline
@@ -223,9 +254,14 @@ class Compiled:
     def __init__(self, lowered: Lowered, image: Image, signature: Signature, cells: Sequence[Cell]) -> None:
         self.lowered = lowered
         self.image = image
+        from .prepare import prepared
+
         self.signature = signature
         self.cells = tuple(cells)
-        self.executable = Executable(image, signature.name, signature, cells, native_entry())
+        made, preparation = prepared(lowered, signature, cells)
+        self.executable = Executable(
+            image, signature.name, signature, (*cells, *made), native_entry(), preparation
+        )
 
     def ir(self, stage: str = "optimized") -> str:
         """The IR of one stage, as text."""
@@ -237,10 +273,18 @@ class Compiled:
 
         return with_code(describe(self.lowered), self.image)
 
+    def unprepared(self) -> Compiled:
+        """The same function without states of its own: it packs matrices in each call."""
+        assert isinstance(self.lowered, CpuLowered)
+        plain = CpuLowered(self.lowered.graph, self.lowered.target, self.lowered.optimize, self.lowered.measured)
+        return Compiled(plain, *machine_code(plain, self.signature.structure), self.cells)
+
     def entry(self) -> CompiledEntry:
         """This function as an artifact's entry point."""
         from .provenance import describe
 
+        if len(self.signature.states) > len(self.cells):
+            return self.unprepared().entry()
         texts = {stage: self.ir(stage) for stage in ("graph", "optimized", "program", "loops")}
         return CompiledEntry(
             self.signature, self.image, self.signature.name, texts, self.cells,
@@ -277,7 +321,7 @@ def compile_graph(
         return compile_graph_cuda(graph, cells, structure, target, optimize, dump)
     cache = Cache()
     target = target or _host(cache)
-    lowered = CpuLowered(graph, target, optimize)
+    lowered = CpuLowered(graph, target, optimize, prepare=True)
     lowered.folder = dump
     if dump:
         from .dump import write_dump
@@ -292,18 +336,30 @@ def machine_code(
     """The code and the signature of a program, from the cache if it holds them; `kind` is a part of the key."""
     cache, graph = cache or Cache(), lowered.graph
     if _has_custom_ops(graph):  # Python functions, of which the cache's key says nothing
-        return lowered.image(), signature_of(graph, lowered.program, structure)
+        return lowered.image(), lowered.signature(structure)
     text = print_graph(graph, locations=False)
-    options = repr(lowered.target), json.dumps(structure), str(lowered.optimize)
+    options = repr(lowered.target), json.dumps(structure), str(lowered.optimize), str(lowered.prepare)
     choices = [repr(sorted(lowered.measured.items()))] if lowered.measured else []
     key = cache_key(kind, fingerprint(), *options, text, *choices)
     found = _decode(cache.get(key))
     if found is None:
-        found = lowered.image(), signature_of(graph, lowered.program, structure)
+        found = lowered.image(), lowered.signature(structure)
         cache.put(key, _encode(*found))
     image, signature = found
     # the key knows nothing of source lines, which the requirements' messages name
     return image, with_fields(signature, requires=requirements(graph))
+
+
+def preparation_code(lowered: CpuLowered) -> tuple[Image, Signature]:
+    """The code of `CpuLowered.preparation`, from the cache if it holds it."""
+    cache = Cache()
+    key = cache_key("preparation", fingerprint(), repr(lowered.target), print_graph(lowered.graph, locations=False))
+    found = _decode(cache.get(key))
+    if found is None:
+        assert lowered.preparation is not None, "the program has no states of its own"
+        found = machine_code(CpuLowered(lowered.preparation, lowered.target), ["none"], cache)
+        cache.put(key, _encode(*found))
+    return found
 
 
 @lru_cache(maxsize=1)

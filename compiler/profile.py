@@ -27,6 +27,7 @@ from ..runtime.executable import Executable
 from .count import Work, call_bytes, kernel_work, line_work
 from .driver import Compiled, CpuLowered, machine_code
 from .instrument import report_cell, with_report, with_report_slot
+from .prepare import prepared
 from .roofline import Roofline, clock_rate, roofline
 
 __all__ = ["KernelProfile", "LineProfile", "Profile", "Profiled"]
@@ -40,7 +41,7 @@ class _Clocked(CpuLowered):
     """A graph on its way to code that notes the time after each kernel."""
 
     def __init__(self, plain: CpuLowered) -> None:
-        super().__init__(plain.graph, plain.target, plain.optimize, plain.measured)
+        super().__init__(plain.graph, plain.target, plain.optimize, plain.measured, plain.prepare)
 
     @property
     def notes(self) -> int:
@@ -81,7 +82,9 @@ class Profiled:
         signature = with_report_slot(plain, _CLOCK, lowered.notes)
         self._notes = report_cell(_CLOCK, lowered.notes)
         states = compiled.cells if cells is None else cells
-        self.executable = Executable(image, signature.name, signature, (*states, self._notes))
+        made, preparation = prepared(lowered, plain, states)
+        every = (*states, *made, self._notes)
+        self.executable = Executable(image, signature.name, signature, every, preparation=preparation)
         self.memory = self.executable.memory
         self.profile = Profile(lowered)
         self._lock = threading.Lock()

@@ -128,7 +128,7 @@ def _candidates(lowered: CpuLowered) -> tuple[dict[str, tuple[Choice, ...]], dic
 
 
 def _with(lowered: CpuLowered, chosen: Mapping[str, Choice]) -> CpuLowered:
-    again = CpuLowered(lowered.graph, lowered.target, lowered.optimize, chosen)
+    again = CpuLowered(lowered.graph, lowered.target, lowered.optimize, chosen, lowered.prepare)
     again.folder = lowered.folder
     return again
 

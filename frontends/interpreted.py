@@ -40,6 +40,7 @@ class Interpreted:
             results = [np.array(x, order="C") for x in outputs]
             for cell, new in zip(self.cells, states):
                 cell.array[...] = new
+                cell.touch()
         return unflatten(self.structure, results)
 
     def ir(self, stage: str = "graph") -> str:

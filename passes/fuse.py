@@ -186,7 +186,7 @@ def _scatters(v: Value) -> bool:
     return v.op.name == "conv_input_grad"
 
 
-_MOVES = {"broadcast", "transpose", "reshape", "slice", "reverse", "full", "iota", "dim"}
+_MOVES = {"broadcast", "transpose", "reshape", "slice", "reverse", "full", "iota", "dim", "unpack"}
 
 
 def _plain(v: Value) -> bool:

@@ -27,6 +27,7 @@ from .manager import Pass, Pipeline
 from .merge_loops import merge_loops
 from .names_apart import with_names_apart
 from .plan_memory import plan_memory
+from .prepare import prepare
 from .prune_loops import prune_loops
 from .regions import with_regions
 from .schedule_contraction import Choice
@@ -36,7 +37,10 @@ from .simplify import simplify
 from .sink import sink
 from .stabilize import stabilize
 
-__all__ = ["GRAPH", "PLAIN", "cpu_kernel_pipeline", "cuda_kernel_pipeline", "kernel_key", "program_pipeline"]
+__all__ = [
+    "GRAPH", "PLAIN", "cpu_kernel_pipeline", "cuda_kernel_pipeline", "kernel_key", "prepared_pipeline",
+    "program_pipeline",
+]  # fmt: skip
 
 
 def _deep(name: str, run: Callable[[Graph], Graph], **properties: Any) -> Pass:
@@ -63,6 +67,21 @@ GRAPH = Pipeline([
     _deep("fuse", fuse, requires=("legal", "clean"), establishes=("fused",), why="last: it draws the kernels' borders"),
 ])  # fmt: skip
 """From the user's graph to a graph of fusions."""
+
+
+
+def prepared_pipeline(cpu: CpuModel, keep: Callable[[Graph | None], object]) -> Pipeline:
+    """`GRAPH` for a function whose prepared states the driver provides; `keep` is given the graph that updates them."""
+
+    def run(graph: Graph) -> Graph:
+        main, preparation = prepare(graph, cpu)
+        keep(preparation)
+        return main
+
+    *rest, fusing = GRAPH
+    why = "when nothing else changes: matrices in the order in which they are read, once for all calls"
+    return Pipeline([*rest, Pass("prepare", run, requires=("legal", "clean"), why=why), fusing])
+
 
 PLAIN = Pipeline([
     Pass(

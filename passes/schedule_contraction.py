@@ -17,7 +17,7 @@ from dataclasses import replace as with_fields
 from itertools import product as product_of
 from typing import TypeVar
 
-from ..ir.dims import Dim, ceildiv, dim_min, floordiv, product, symbol, symbols
+from ..ir.dims import Dim, ceildiv, dim_min, floordiv, mod, product, symbol, symbols
 from ..ir.dtypes import DType
 from ..ir.loops import (
     Alloc,
@@ -127,7 +127,7 @@ def choices(kernel: Kernel, cpu: CpuModel) -> tuple[Choice, ...]:
     if planned is None:
         return ()
     c, model = planned
-    if isinstance(model, str) or model.overlap or model.lines > 1:
+    if isinstance(model, str) or model.overlap or model.lines > 1 or _panel_width(c):
         return ()
     row, found = _row(c), [model]
     may_pack = not _windowed(c) and row is not None
@@ -148,6 +148,9 @@ def _plan(kernel: Kernel, cpu: CpuModel) -> tuple[Contraction, Choice | str] | N
         return None
     windowed = _windowed(c)
     c = flatten_contraction(c)
+    width = _panel_width(c)
+    if width is not None:
+        return c, _prepared(c, cpu, width)
     lanes = cpu.lanes(c.total.dtype)
     lane_axis = _lane_axis(c, lanes)
     unit = strides(c.b, c.column) <= {0, 1}
@@ -162,6 +165,26 @@ def _plan(kernel: Kernel, cpu: CpuModel) -> tuple[Contraction, Choice | str] | N
     pack = not windowed and many_rows
     overlap = not pack and not kernel.inplace and _overlaps(c, cpu)
     return c, _choose(c, cpu, pack, overlap)
+
+
+def _panel_width(c: Contraction) -> int | None:
+    """The columns of a panel, if B lies in panels already (`ir.ops.panels`)."""
+    b, column = c.b, symbol(c.column)
+    if not isinstance(b, Load) or b.guard is not None or len(b.indices) < 3:
+        return None
+    width = b.buffer.shape[-1]
+    *rest, panel, depth, lane = b.indices
+    found = panel == Index(floordiv(column, width)) and lane == Index(mod(column, width))
+    apart = all(c.column not in free_symbols(i) for i in (*rest, depth))
+    return width if isinstance(width, int) and found and apart else None
+
+
+def _prepared(c: Contraction, cpu: CpuModel, width: int) -> Choice:
+    """The choice where B lies in panels already, which say how wide a tile is."""
+    row, lanes = _row(c), cpu.tile_lanes(c.total.dtype, width)
+    lanes = lanes if width % lanes == 0 else width
+    rows = _row_tile(c.extent(row), width // lanes, cpu, 14) if row is not None else 1
+    return Choice(rows, width, lanes, packed=False)
 
 
 def _windowed(c: Contraction) -> bool:
@@ -254,21 +277,21 @@ def _choose(c: Contraction, cpu: CpuModel, pack: bool, overlap: bool) -> Choice:
 
 def _lanes_over_columns(c: Contraction, cpu: CpuModel, choice: Choice) -> tuple[Stmt, ...]:
     n, row, lanes = c.extent(c.column), _row(c), choice.lanes
-    pack, overlap = choice.packed, choice.overlap
+    pack, overlap, prepared = choice.packed, choice.overlap, _panel_width(c) is not None
     tile = Tile(choice.rows, choice.columns, choice.lines)
-    block = _row_block(c, tile, row) if pack else None
-    order = Order(c, tile, row, columns_first=pack, block=block)
+    block = _row_block(c, tile, row) if pack or prepared else None
+    order = Order(c, tile, row, columns_first=pack or prepared, block=block)
     in_order = strides(c.b, c.column) == {1} and n == tile.columns  # as a panel would be
     panels = Panels(c, tile, lanes, cpu) if pack and not in_order else None
     which = floordiv(order.start[c.column], tile.columns)
-    b = panels.read(which, symbol("tn")) if panels else c.b
+    b = _in_panel(c.b, which, symbol("tn")) if prepared else panels.read(which, symbol("tn")) if panels else c.b
     if overlap:
         order.start[c.column] = dim_min(order.start[c.column], n - tile.columns)
     end = order.start[c.column] + tile.columns
     whole: Expr | None = None if overlap or divides(tile.columns, n) else apply("le", Index(end), Index(n))
 
     def tile_body(order: Order) -> list[Stmt]:
-        if panels:  # they are padded: only the result has an edge
+        if panels or prepared:  # they are padded: only the result has an edge
             sums = _column_sums(c, tile, lanes, order, b, None)
             results = either(whole, lambda edge: _column_results(c, tile, lanes, order, edge))
             return [*_prefetched(c, tile, order, whole), *sums, *results]
@@ -283,6 +306,13 @@ def _lanes_over_columns(c: Contraction, cpu: CpuModel, choice: Choice) -> tuple[
     if panels.many:
         return (panels.alloc(), *order.wrap(body, panels.fill(which)))
     return (panels.alloc(), *panels.fill_all(), *order.wrap(body))
+
+
+def _in_panel(b: Expr, which: Dim, lane: Dim) -> Load:
+    """An element of a panel that lies in memory already."""
+    assert isinstance(b, Load)
+    *rest, _, depth, _ = b.indices
+    return Load(b.buffer, (*rest, Index(which), depth, Index(lane)))
 
 
 def _most_vectors(cpu: CpuModel) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import math
 import mmap
 import os
@@ -21,7 +22,7 @@ from .arguments import as_array
 
 __all__ = [
     "ALIGNMENT", "Arena", "Array", "Block", "Cell", "Overlap", "address_of", "aligned_block", "aligned_empty",
-    "lasting_empty",
+    "generation", "lasting_empty",
 ]  # fmt: skip
 
 ALIGNMENT = 64  # a cache line, and the widest vector
@@ -125,20 +126,28 @@ class Overlap:
         return nbytes > 0 and before > 0 and self._ends[before - 1] > address
 
 
+generation: Array = np.zeros(1, np.int64)
+"""Never the same again once any variable has changed. Machine code, which holds the interpreter's lock then, adds
+2**32; Python, which may lose that lock at any time, gives it numbers below that have never been there."""
+_generations = itertools.count(1)
+
+
 class Cell:
     """The storage of one variable: fixed address, fixed dtype and shape.
 
     `lock` is held by whoever writes, so that an update is seen whole by other writers and by
-    `value`. A compiled function that only reads does not wait for it.
+    `value`. A compiled function that only reads does not wait for it. Whoever has written says so
+    by `touch`, before releasing the lock: `stamp` counts that.
     """
 
-    __slots__ = ("__weakref__", "array", "lock", "name")
+    __slots__ = ("__weakref__", "array", "lock", "name", "stamp")
 
     def __init__(self, name: str, array: Array) -> None:
         self.name = name
         self.array = lasting_empty(array.shape, array.dtype.newbyteorder("="))
         self.array[...] = array
         self.lock = threading.RLock()
+        self.stamp = np.zeros(1, np.int64)
         _cells.add(self)
 
     @property
@@ -188,6 +197,12 @@ class Cell:
         array = self.check(value)
         with self.lock:
             self.array[...] = array
+            self.touch()
+
+    def touch(self) -> None:
+        """Note that the value has changed; for whoever holds the lock."""
+        self.stamp[0] += 1
+        generation[0] = next(_generations)
 
     def __repr__(self) -> str:
         return f"<Cell {self.name}: {self.dtype}{list(self.shape)}>"

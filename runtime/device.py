@@ -170,6 +170,7 @@ class DeviceExecutable:
                 raise
             for cell, value in updates:
                 cell.array[...] = value
+                cell.touch()
         return self._unflatten(outputs)
 
     def memory(self, **dims: int) -> int | str:

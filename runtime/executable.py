@@ -10,6 +10,7 @@ from .buffers import Array, Cell
 from .general import GeneralCall
 from .image import Image, LoadedImage
 from .native_call import CALL, is_supported, native_call
+from .preparation import Preparation
 from .signature import Signature
 
 __all__ = ["Executable"]
@@ -46,6 +47,7 @@ class Executable:
     signature : what it takes and gives.
     cells : storage of its states, in the signature's order; may be shared with other functions.
     shared : an image with the native entry from Python (`native_call`), if `image` itself has none.
+    preparation : brings those cells up to date that are computed of the others.
 
     Attributes
     ----------
@@ -66,7 +68,7 @@ class Executable:
 
     def __init__(
         self, image: Image | LoadedImage, entry: str, signature: Signature, cells: Sequence[Cell] = (),
-        shared: LoadedImage | None = None,
+        shared: LoadedImage | None = None, preparation: Preparation | None = None,
     ) -> None:  # fmt: skip
         self.signature = signature
         self.cells = tuple(cells)
@@ -74,7 +76,7 @@ class Executable:
         if CALL in self.image.entries:
             shared = self.image
         self.general = GeneralCall(
-            self.image, entry, signature, self.cells, shared if shared and is_supported() else None
+            self.image, entry, signature, self.cells, shared if shared and is_supported() else None, preparation
         )
         made = native_call(shared, self.general, _CALL) if shared else None
         self.native = made is not None

@@ -21,6 +21,7 @@ from .arguments import as_array
 from .buffers import Arena, Array, Cell, Overlap, address_of, aligned_block, aligned_empty
 from .image import LoadedImage
 from .native_call import NativeArena, PlanTable
+from .preparation import Preparation
 from .shapes import Binder, Plan
 from .signature import Signature, Slot, evaluate
 from .structure import unflattener
@@ -45,6 +46,7 @@ class GeneralCall:
     signature : what it takes and gives.
     cells : storage of its states, in the signature's order.
     shared : holds `native_call.ENTRIES` if the program has a native entry as well.
+    preparation : of the states, those that are computed of the others.
 
     Attributes
     ----------
@@ -52,8 +54,10 @@ class GeneralCall:
     """
 
     def __init__(
-        self, image: LoadedImage, entry: str, signature: Signature, cells: tuple[Cell, ...], shared: LoadedImage | None
-    ) -> None:
+        self, image: LoadedImage, entry: str, signature: Signature, cells: tuple[Cell, ...],
+        shared: LoadedImage | None, preparation: Preparation | None = None,
+    ) -> None:  # fmt: skip
+        self.preparation = preparation
         self.signature, self.cells, self.image = signature, cells, image
         self.address = image.address(entry)
         self.native = _Native(self.address)
@@ -79,6 +83,8 @@ class GeneralCall:
         """Run the function; see `executable.Executable`."""
         if kwargs or len(args) != len(self._dtypes):
             args = self._arrange(args, kwargs)
+        if self.preparation is not None:
+            self.preparation.renew()
         try:
             frame = self._frames.pop()  # atomic: no two calls in flight share a frame
         except IndexError:
@@ -180,7 +186,11 @@ class GeneralCall:
             for lock in locks:
                 lock.acquire()
                 held += 1
-            return call()
+            try:
+                return call()
+            finally:
+                for i in self.signature.updated:
+                    self.cells[i].touch()
         finally:
             for lock in locks[:held]:
                 lock.release()

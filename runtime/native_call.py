@@ -1,7 +1,7 @@
 """The native way of a call: a function in machine code that Python calls as one of its own built-ins.
 
 Checking arguments, making outputs and entering the program in Python costs several microseconds; in
-machine code it costs a fraction of one. One such function, ``gw_call1`` of
+machine code it costs a fraction of one. One such function, ``gw_call2`` of
 ``compiler/llvm/native_call.py``, serves every compiled program: it is driven by a *table* of numbers
 and addresses. What it cannot do itself (named arguments, conversions, sizes it has not met, whatever is
 wrong) it leaves to the general way, a `general.GeneralCall`, before anything is changed.
@@ -14,8 +14,9 @@ A table consists of 64-bit words: those that `HEAD` names, then what the head po
 words for each input: its dtype object and its rank; then, of a number that may stand for it, the type if
 it is NumPy's, the bytes of a float (0 for an integer), the magnitude below which a Python float fits, and
 the least and greatest Python integer that fit. `results` has the dtype object and the rank of each
-output; `cells` the address of each state; `methods` the `acquire` and `release` of each lock; `ranges`
-begin and end of each state that is updated.
+output; `cells` the address of each state; `methods` the `acquire` and `release` of each lock; `ranges` begin
+and end of each state that is updated, `stamps` the address of the count of its changes.
+A call is native only while the word `seen` is equal to the one at `generation` (`runtime.preparation`).
 
 `plans` is an array of *plans*, each at the hash of the sizes it is for. A plan has the bytes of scratch
 memory (-1 if there is none at this place); the sizes of all axes of all inputs; the values of the
@@ -34,7 +35,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .buffers import Array, Block, address_of, lasting_empty
+from .buffers import Array, Block, address_of, generation, lasting_empty
 from .image import LoadedImage
 from .shapes import Plan, Shape
 from .signature import INT64_MAX, Signature
@@ -48,12 +49,12 @@ __all__ = [
     "NativeArena", "PlanTable", "is_supported", "native_call",
 ]  # fmt: skip
 
-CALL, TAKE, GIVE = ENTRIES = ("gw_call1", "gw_take1", "gw_give1")  # the number is that of the layout
+CALL, TAKE, GIVE = ENTRIES = ("gw_call2", "gw_take2", "gw_give2")  # the number is that of the layout
 
 HEAD = (
     "inputs", "axes", "states", "outputs", "symbols", "locks", "blocks", "nesting", "words", "mask", "width",
     "native", "context", "ready", "rows", "results", "cells", "methods", "ranges", "plans",
-    "arena", "api", "general", "build", "failed",
+    "arena", "api", "general", "build", "failed", "generation", "seen", "stamps",
 )  # fmt: skip
 API = (
     "array_type", "float_type", "int_type", "none", "byte_dtype", "new_array", "set_base", "incref", "decref",
@@ -198,17 +199,20 @@ def _contents(general: GeneralCall) -> tuple[dict[str, int], dict[str, list[int]
         "results": [w for s, t in zip(signature.outputs, dtypes[n:]) for w in (id(t), len(s.shape))],
         "cells": [address_of(c.array) for c in general.cells],
         "methods": [id(m) for m in methods],
+        "stamps": [address_of(general.cells[i].stamp) for i in signature.updated],
         "ranges": [w for pair in ranges for w in pair],
     }
     build, failed = general.unflatten, general.fail
+    seen = generation if general.preparation is None else general.preparation.seen
     fields = counts | {
         "nesting": _nesting(signature), "native": general.address, "context": general.context or 0,
         "ready": ready_address(general.threaded), "plans": general.plans.address,
         "mask": general.plans.mask, "width": general.plans.width,
         "arena": _pool_address(), "api": _api_address(), "general": id(general), "build": id(build),
         "failed": id(failed), "words": _stack_words(counts),
+        "generation": address_of(generation), "seen": address_of(seen),
     }  # fmt: skip
-    return fields, rest, [dtypes, methods, updated, build, failed]
+    return fields, rest, [dtypes, methods, updated, build, failed, seen]
 
 
 def _stack_words(counts: dict[str, int]) -> int:

@@ -68,6 +68,7 @@ class Guarded(ABC):
             outputs, states = self.run(arguments)
             for cell, new in zip(self.cells, states):
                 cell.array[...] = new
+                cell.touch()
         return unflatten(self.structure, outputs)
 
     def ir(self, stage: str = "optimized") -> str:

@@ -21,9 +21,9 @@ _BLOCK_HEAD = 64  # bytes before a block of scratch memory, where its size stand
 def native_call_ir(target: CpuTarget) -> str:
     """The module that defines `runtime.native_call.ENTRIES`.
 
-    - ``ptr gw_call1(ptr table, ptr args, i64 count, ptr names)``, a METH_FASTCALL | METH_KEYWORDS function
+    - ``ptr gw_call2(ptr table, ptr args, i64 count, ptr names)``, a METH_FASTCALL | METH_KEYWORDS function
       whose ``self`` is the array of the table;
-    - ``ptr gw_take1(ptr pool, i64 bytes)`` and ``void gw_give1(ptr pool, ptr block)``: scratch memory; both need the
+    - ``ptr gw_take2(ptr pool, i64 bytes)`` and ``void gw_give2(ptr pool, ptr block)``: scratch memory; both need the
       interpreter's lock, like everything that touches the pool.
     """
     parts = (_arena(), arguments_ir(), results_ir(), _locks(), _run(), _copy(), _call())
@@ -124,6 +124,31 @@ done:
 
 def _run() -> str:
     return f"""\
+; Note that the variables have changed (`runtime.buffers.Cell.touch`).
+define internal void @touch(ptr %table) #0 {{
+entry:
+{head("blocks")}
+{head("stamps", "ptr")}
+{head("generation", "ptr")}
+  br label %loop
+loop:
+  %i = phi i64 [ 0, %entry ], [ %i.next, %next ]
+  %more = icmp slt i64 %i, %blocks
+  br i1 %more, label %next, label %end
+next:
+{at("stamp", "stamps", "%i", "ptr")}
+  %changes = load i64, ptr %stamp, align 8
+  %changes.next = add i64 %changes, 1
+  store i64 %changes.next, ptr %stamp, align 8
+  %i.next = add i64 %i, 1
+  br label %loop
+end:
+  %number = load i64, ptr %generation, align 8
+  %number.next = add i64 %number, {2**32}
+  store i64 %number.next, ptr %generation, align 8
+  ret void
+}}
+
 ; Enter the program without the interpreter's lock, holding those of the variables.
 ; The result is 0, or its error, or -1 with an exception set.
 define internal i64 @run(ptr %table, ptr %buffers, ptr %symbols, ptr %block) #0 {{
@@ -147,6 +172,7 @@ enter:
   %error = zext i32 %status to i64
   br i1 %locked, label %unlock, label %done
 unlock:
+  call void @touch(ptr %table)
   call void @unlock(ptr %table, ptr %api, i64 %locks)
   br label %done
 done:
@@ -187,10 +213,16 @@ entry:
 {head("ready.p2", "ptr", "ready")}
   %ready = load i64, ptr %ready.p2, align 8
   %is.ready = icmp ne i64 %ready, 0
+{head("generation", "ptr")}
+{head("seen", "ptr")}
+  %now = load i64, ptr %generation, align 8
+  %then = load i64, ptr %seen, align 8
+  %is.valid = icmp eq i64 %now, %then
   %no.names = icmp eq ptr %names, null
   %all.given = icmp eq i64 %count, %inputs
   %plain = and i1 %no.names, %all.given
-  %usual = and i1 %plain, %is.ready
+  %known = and i1 %is.ready, %is.valid
+  %usual = and i1 %plain, %known
   br i1 %usual, label %bind, label %general
 bind:
 {head("words")}

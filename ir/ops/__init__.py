@@ -10,6 +10,7 @@ from . import (
     leaf,
     linalg,
     movement,
+    panels,
     random,
     reduction,
     sorting,
@@ -19,5 +20,5 @@ from . import (
 
 __all__ = [
     "OPS", "control", "conv", "cumulative", "elementwise", "indexing", "leaf", "linalg", "movement",
-    "random", "reduction", "sorting", "structure", "window",
+    "panels", "random", "reduction", "sorting", "structure", "window",
 ]

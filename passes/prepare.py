@@ -1,0 +1,137 @@
+"""Prepare: what depends on unchanging states alone is computed once, not in each call.
+
+A function that reads variables and does not update them, a prediction for instance, computes some things of them
+alone: the factors of a batch norm, a product of two matrices. These become states of their own, *prepared* ones,
+which a second graph computes when a variable has changed (`runtime.preparation`). Then it pays as well to put the
+matrices of products into the order in which register tiles read them (`passes.pack_panels` would do so in each call).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..ir.dims import at_most, ceildiv, product
+from ..ir.graph import Graph, Value, source_location, topological, users
+from ..ir.op import OPS
+from .cpu_model import CpuModel
+from .predicates import is_static
+
+__all__ = ["LEAST", "prepare"]
+
+LEAST = 1 << 14
+"""Elements of a matrix from which it is worth to have it twice in memory."""
+
+_FREE = {"broadcast", "transpose", "reshape", "slice", "reverse", "stop_gradient", "unpack"}
+"""Ops that cost next to nothing where their result is read."""
+
+
+def prepare(graph: Graph, cpu: CpuModel) -> tuple[Graph, Graph | None]:
+    """The graph over prepared states, which follow its own, and the graph that updates them.
+
+    Where no product has a matrix that is worth it, the graph stays as it is, and the other is None.
+    """
+    kept = _kept(graph)
+    packed = _packed(graph, kept, cpu)
+    if packed is graph:
+        return graph, None
+    kept = _kept(packed)
+    values = _frontier(packed, kept)
+    with source_location(None):
+        states = {v: _state(k, v) for k, v in enumerate(values)}
+    main = _replaced(packed, states)
+    reached = set(topological(values))
+    used = [s for s in graph.states if s in reached]
+    updates = tuple((states[v], v) for v in values)
+    own = (*used, *states.values())
+    return (
+        Graph(main.name, main.inputs, (*main.states, *states.values()), main.outputs, main.updates, main.names),
+        Graph(f"{graph.name}_prepare", (), own, (), updates),
+    )
+
+
+def _kept(graph: Graph) -> dict[Value, bool]:
+    """Values that depend on no input, and on no state that the graph changes; and whether on a state at all."""
+    changed = {s for s, new in graph.updates if new is not s}
+    found: dict[Value, bool] = {}
+    for v in graph:
+        if v.op.name == "state":
+            if v not in changed:
+                found[v] = True
+        elif v.op.name != "input" and not v.regions and all(o in found for o in v.operands):
+            found[v] = any(found[o] for o in v.operands)
+    return found
+
+
+def _packed(graph: Graph, kept: Mapping[Value, bool], cpu: CpuModel) -> Graph:
+    """The graph with the kept matrices of its products in panels; the same object if there are none."""
+    new: dict[Value, Value] = {}
+    for v in graph:
+        operands = [new[o] for o in v.operands]
+        new[v] = v.with_operands(operands)
+        if v.op.name == "dot" and v not in kept and v.operands[1] in kept and _worth(v):
+            with source_location(v.locs):
+                a, b = operands
+                columns = _in_panels(b, v.attrs["contract"][1][0], cpu)
+                if columns is not None:
+                    contract = (v.attrs["contract"][0], (0,))
+                    new[v] = OPS["dot"](a, columns, **{**v.attrs, "contract": contract})
+    return _rebuilt(graph, new)
+
+
+def _worth(dot: Value) -> bool:
+    b = dot.operands[1].tensor
+    contract, batch = dot.attrs["contract"], dot.attrs["batch"]
+    plain = len(contract[0]) == 1 and not batch[0] and b.rank == 2 and b.dtype.is_float
+    return plain and is_static(b.shape) and at_most(LEAST, product(b.shape))
+
+
+def _in_panels(b: Value, rows: int, cpu: CpuModel) -> Value | None:
+    """The matrix ``[K, N]`` (or its transpose, where its axis `rows` is 1) by way of its panels."""
+    if rows == 1:
+        b = OPS["transpose"](b, perm=(1, 0))
+    depth, columns = b.tensor.shape
+    assert isinstance(columns, int)
+    width = 2 * cpu.tile_lanes(b.tensor.dtype, columns)
+    if columns <= width:
+        return None
+    count = ceildiv(columns, width)
+    if columns % width:
+        b = OPS["pad"](b, low=(0, 0), high=(0, count * width - columns), interior=(0, 0), value=0)
+    split = OPS["reshape"](b, shape=(depth, count, width))
+    return OPS["unpack"](OPS["transpose"](split, perm=(1, 0, 2)), columns=columns)
+
+
+def _frontier(graph: Graph, kept: Mapping[Value, bool]) -> list[Value]:
+    """Kept values that others read, but for what is free to compute again."""
+    order = list(graph)
+    readers = users(order)
+    wanted = [v for v in order if kept.get(v) and any(u not in kept for u in readers[v])]
+    found: dict[Value, None] = {}
+    while wanted:
+        v = wanted.pop()
+        if v.op.name == "unpack":
+            found[v.operands[0]] = None
+        elif v.op.name in _FREE:
+            wanted.extend(v.operands)
+        elif kept[v] and v.op.name != "state" and is_static(v.tensor.shape):
+            found[v] = None
+    return [v for v in order if v in found]
+
+
+def _state(k: int, v: Value) -> Value:
+    return OPS["state"](name=f"prepared.{k}", shape=v.tensor.shape, dtype=v.tensor.dtype)
+
+
+def _replaced(graph: Graph, states: dict[Value, Value]) -> Graph:
+    new: dict[Value, Value] = {}
+    for v in graph:
+        new[v] = states[v] if v in states else v.with_operands([new[o] for o in v.operands])
+    return _rebuilt(graph, new)
+
+
+def _rebuilt(graph: Graph, new: dict[Value, Value]) -> Graph:
+    result = graph.with_roots([new[v] for v in graph.roots])
+    if result is graph:
+        return graph
+    names = {new[v]: name for v, name in graph.names.items() if v in new}
+    return Graph(result.name, result.inputs, result.states, result.outputs, result.updates, names)
