@@ -23,9 +23,10 @@ from ..ir.op import OPS
 from ..ir.ops import structure
 from ..ir.ops.window import Window
 from ..ir.types import Shape
+from .fuse_siblings import merge_groups
 from .regions import is_control
 
-__all__ = ["fuse", "isolate"]
+__all__ = ["Axes", "Group", "Partition", "fuse", "isolate"]
 
 MAX_MEMBERS = 128
 LIGHT = 4
@@ -50,7 +51,9 @@ class Group:
     sealed: bool = False
 
 
-class _Partition:
+class Partition:
+    """Which groups each op is in, and how its axes run over their loops."""
+
     def __init__(self, graph: Graph, alone: bool = False) -> None:
         self.graph = graph
         self.alone = alone
@@ -58,7 +61,6 @@ class _Partition:
         self.users = users(self.order)
         self.roots = set(graph.roots)
         self.groups: dict[Value, list[Group]] = {}
-        self.all: list[Group] = []
 
     def run(self) -> None:
         for v in reversed(self.order):
@@ -73,6 +75,8 @@ class _Partition:
                 self._join(v, self._user_groups(v))
             else:
                 self._new_group(v)
+        if not self.alone:
+            merge_groups(self)
 
     # --- who may take a value ---
 
@@ -80,7 +84,7 @@ class _Partition:
         return list(dict.fromkeys(g for u in self.users[v] for g in self.groups.get(u, ())))
 
     def _only_read_in_groups(self, v: Value) -> bool:
-        return all(u in self.groups and v not in _random(u) for u in self.users[v])
+        return all(u in self.groups and v not in random_reads(u) for u in self.users[v])
 
     def _absorber(self, v: Value) -> Group | None:
         """The one group that all users of a value are in, if the value may be computed there."""
@@ -97,24 +101,24 @@ class _Partition:
         return g if self._fits(v, g) else None
 
     def _fits(self, v: Value, g: Group) -> bool:
-        if _is_map(v):
-            return all(_inlinable(v, u, g) for u in self.users[v])
+        if is_map(v):
+            return all(inlinable(v, u, g) for u in self.users[v])
         if v.op.kind == "contract":
             return g.anchor is None and not g.reduces and self._at_root(v, g) and all(_plain(m) for m in g.members)
-        axes = self._axes(v, g)  # a reduction
+        axes = self.axes_in(v, g)  # a reduction
         if axes is None or g.anchor is not None or any(u in g.prologue for u in self.users[v]):
             return False
         known = [a for a in axes if a is not None]
-        return known == list(range(len(known))) and (bool(known) or not g.shape) and not _is_window(v)
+        return known == list(range(len(known))) and (bool(known) or not g.shape) and not is_window(v)
 
     def _at_root(self, v: Value, g: Group) -> bool:
-        axes = self._axes(v, g)
+        axes = self.axes_in(v, g)
         return axes == tuple(range(len(g.shape))) and len(v.tensor.shape) == len(g.shape) and v not in g.prologue
 
     def _inlinable_everywhere(self, v: Value) -> bool:
         return (
             v not in self.roots and bool(self.users[v]) and self._only_read_in_groups(v)
-            and all(not g.sealed and _inlinable(v, u, g) for u in self.users[v] for g in self.groups[u])
+            and all(not g.sealed and inlinable(v, u, g) for u in self.users[v] for g in self.groups[u])
         )  # fmt: skip
 
     # --- bookkeeping ---
@@ -122,7 +126,6 @@ class _Partition:
     def _new_group(self, v: Value) -> None:
         shape = v.tensor.shape
         g = Group(shape, sealed=v.op.kind in ("opaque", "region"))
-        self.all.append(g)
         g.axes[v] = tuple(range(len(shape)))
         self._join(v, [g])
 
@@ -130,14 +133,14 @@ class _Partition:
         self.groups[v] = list(groups)
         for g in groups:
             if v not in g.axes:
-                g.axes[v] = self._axes(v, g)
+                g.axes[v] = self.axes_in(v, g)
             g.members[v] = None
             g.anchor = v if v.op.kind == "contract" else g.anchor
-            g.reduces |= v.op.kind == "reduce" and not _is_map(v)
-            if v.op.kind == "contract" or _is_window(v) or v in g.prologue:
+            g.reduces |= v.op.kind == "reduce" and not is_map(v)
+            if v.op.kind == "contract" or is_window(v) or v in g.prologue:
                 g.prologue.update(v.operands)
 
-    def _axes(self, v: Value, g: Group) -> Axes | None:
+    def axes_in(self, v: Value, g: Group) -> Axes | None:
         """How the axes of a value run over the group's loops, if all its users there agree."""
         found: Axes | None = None
         users = self.users[v]
@@ -164,18 +167,18 @@ def _only_ones(v: Value) -> bool:
     return a == b
 
 
-def _random(u: Value) -> set[Value]:
+def random_reads(u: Value) -> set[Value]:
     """Operands that a user reads at data-dependent places, or not by element."""
     if is_alias(u) or u.op.kind in ("opaque", "region"):
         return set(u.operands)
     return {u.operands[k] for k in u.op.random_access}
 
 
-def _is_window(v: Value) -> bool:
-    return v.op.name.startswith("window") and not _is_map(v)
+def is_window(v: Value) -> bool:
+    return v.op.name.startswith("window") and not is_map(v)
 
 
-def _is_map(v: Value) -> bool:
+def is_map(v: Value) -> bool:
     """Whether each element is made of given ones; as is what windows side by side give back."""
     spreads = v.op.name in ("window_put", "window_spread") and Window.of(v.attrs).tiles
     return spreads or v.op.kind in ("map", "view")
@@ -198,7 +201,7 @@ def _nearly_free(v: Value) -> bool:
     return v.op.kind in ("map", "view") and v.op.cost <= 1 and len(real) <= 1 and (_plain(v))
 
 
-def _inlinable(v: Value, user: Value, g: Group) -> bool:
+def inlinable(v: Value, user: Value, g: Group) -> bool:
     """Whether a map may be computed inside `user` wherever that reads it."""
     if _scatters(user):
         return False
@@ -208,9 +211,9 @@ def _inlinable(v: Value, user: Value, g: Group) -> bool:
         anchor = g.anchor or user
         right = anchor.op.name == "dot" and (user is not anchor or v is anchor.operands[1] is not anchor.operands[0])
         return right and _plain(v) and v.op.cost <= LIGHT and (user is not anchor or v in anchor.operands[1:])
-    if _is_window(user) or user in g.prologue:
+    if is_window(user) or user in g.prologue:
         # windows that overlap compute it once for each
-        again = any(_is_window(m) and not Window.of(m.attrs).tiles for m in g.members)
+        again = any(is_window(m) and not Window.of(m.attrs).tiles for m in g.members)
         return _nearly_free(v) if again else v.op.cost <= LIGHT
     return True
 
@@ -243,15 +246,15 @@ def _operand_axes(u: Value, k: int, axes: Axes | None) -> Axes | None:
 
 def fuse(graph: Graph) -> Graph:
     """Replace every op that computes by `fusion` ops over regions of ops."""
-    return _partitioned(_Partition(graph))
+    return _partitioned(Partition(graph))
 
 
 def isolate(graph: Graph) -> Graph:
     """Give every op a kernel of its own: what `fuse` is compared with."""
-    return _partitioned(_Partition(graph, alone=True))
+    return _partitioned(Partition(graph, alone=True))
 
 
-def _partitioned(partition: _Partition) -> Graph:
+def _partitioned(partition: Partition) -> Graph:
     partition.run()
     graph = partition.graph
     return graph.with_roots(_Rebuild(partition).values(graph.roots))
@@ -260,7 +263,7 @@ def _partitioned(partition: _Partition) -> Graph:
 class _Rebuild:
     """The graph again, with one `fusion` value per group; equal groups share one region."""
 
-    def __init__(self, partition: _Partition) -> None:
+    def __init__(self, partition: Partition) -> None:
         self.partition = partition
         self.position = {v: k for k, v in enumerate(partition.order)}
         self.done: dict[Value, Value] = {}
@@ -298,7 +301,7 @@ class _Rebuild:
         found = []
         for v in self._members(g):
             if self.partition.groups[v] == [g]:
-                outside = any(g not in self.partition.groups.get(u, ()) for u in self.partition.users[v])
+                outside = any(self.partition.groups.get(u) != [g] for u in self.partition.users[v])
                 if outside or v in self.partition.roots:
                     found.append(v)
         return found

@@ -41,6 +41,7 @@ from ..ir.loops import (
 from ..ir.op import Definition, Lowering
 from ..ir.scalars import apply, const
 from ..ir.types import Shape, TensorType
+from .picked_terms import picked
 
 __all__ = ["lower_to_loops"]
 
@@ -149,8 +150,8 @@ class _Inliner:
 
         d = Definition(index, [o.tensor for o in v.operands], v.tensor, v.attrs, self._fresh)  # type: ignore[arg-type]
         expr = v.op.define(d, *map(read, v.operands))
-        if isinstance(expr, Reduce) and not expr.axes:  # an outer product, say
-            expr = expr.body
+        if isinstance(expr, Reduce):
+            expr = picked(expr) if expr.axes else expr.body  # no axes: an outer product, say
         if guard is not None:
             expr = Scalar("select", (guard, expr, const(0, expr.dtype)), expr.dtype)
         return expr
@@ -194,7 +195,7 @@ def _lower_nest(inliner: _Inliner, nest: list[int], group: Graph, outputs: tuple
     inliner.extents.update(zip(names, shape))
     place = _Placement(names, inliner.taken)
     stores: list[list[Stmt]] = [[] for _ in range(len(names) + 1)]
-    for k in nest:
+    for k in sorted(nest, key=lambda k: group.outputs[k].tensor.rank):  # outer values are known to inner loops
         rank = group.outputs[k].tensor.rank
         index = [symbol(n) for n in names[:rank]]
         expr = inliner.at(group.outputs[k], index)
@@ -202,9 +203,7 @@ def _lower_nest(inliner: _Inliner, nest: list[int], group: Graph, outputs: tuple
         if len(nest) > 1:  # all values first, then the stores: one may overwrite what another reads
             value = place.bind(value, rank, known_as=expr)
         stores[rank].append(Store(outputs[k], tuple(Index(i) for i in index), value))
-    for level, last in zip(place.levels, stores, strict=True):
-        level.extend(last)
-    return place.assemble(shape)
+    return place.assemble(shape, stores)
 
 
 class _Placement:
@@ -254,10 +253,11 @@ class _Placement:
             self._memo[known_as] = temp
         return temp
 
-    def assemble(self, shape: Shape) -> list[Stmt]:
-        body: list[Stmt] = self.levels[len(shape)]
+    def assemble(self, shape: Shape, last: list[list[Stmt]]) -> list[Stmt]:
+        """The loops; the last statements of a depth come after the loops inside, which read what they overwrite."""
+        body: list[Stmt] = [*self.levels[len(shape)], *last[len(shape)]]
         for depth in reversed(range(len(shape))):
-            body = [*self.levels[depth], For(self.names[depth], shape[depth], tuple(body))]
+            body = [*self.levels[depth], For(self.names[depth], shape[depth], tuple(body)), *last[depth]]
         return body
 
 

@@ -7,6 +7,8 @@ accumulators (`schedule_reduction`), and the outermost loops are given to thread
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import replace as with_fields
 
 from ..ir.dims import Dim, coefficient, dim_min, floordiv, mod, substitute, symbol, symbols
@@ -33,6 +35,7 @@ from .cpu_model import CpuModel
 from .schedule_contraction import Choice, schedule_contraction
 from .schedule_random import drawing_loop, with_draws_apart
 from .schedule_reduction import INTERLEAVE, lower_reduction, vector_axis
+from .schedule_rows import keep_rows
 from .schedule_scatter import schedule_scatter
 
 __all__ = ["accesses", "merge_loops", "merge_parallel", "rename", "schedule_cpu", "vectorize"]
@@ -58,8 +61,9 @@ def schedule_cpu(kernel: Kernel, cpu: CpuModel, choice: Choice | None = None) ->
     if special is not None:
         return special
     body: list[Stmt] = []
+    rows = itertools.count()
     for s in kernel.body:
-        body.extend(_nest(s, cpu) if isinstance(s, For) else _scalar(s, cpu))
+        body.extend(_nest(s, cpu, rows) if isinstance(s, For) else _scalar(s, cpu))
     return with_fields(kernel, body=tuple(body))
 
 
@@ -67,8 +71,8 @@ def _scalar(s: Stmt, cpu: CpuModel) -> list[Stmt]:
     return lower_reduction(s, cpu, None) if isinstance(s, Let) and isinstance(s.value, Reduce) else [s]
 
 
-def _nest(s: For, cpu: CpuModel) -> list[Stmt]:
-    return [_drawing(s, cpu) or _parallel(vectorize(merge_loops(s), cpu))]
+def _nest(s: For, cpu: CpuModel, rows: Iterator[int]) -> list[Stmt]:
+    return [_drawing(s, cpu) or _parallel(vectorize(keep_rows(merge_loops(s), rows), cpu))]
 
 
 def _drawing(s: For, cpu: CpuModel) -> For | None:
@@ -164,7 +168,7 @@ def _position(access: Load | Store) -> Dim:
 def vectorize(s: For, cpu: CpuModel) -> For:
     """Vectorize the innermost loops and turn reductions into accumulators."""
     stores = [t for t in s.body if isinstance(t, Store)]
-    dtypes = [a.buffer.dtype for a in accesses(s) if not a.buffer.dtype.is_bool]
+    dtypes = [a.buffer.dtype for a in accesses(s) if not a.buffer.dtype.is_bool and _varies(a, s)]
     lanes = min((cpu.lanes(d) for d in dtypes), default=cpu.vector_bytes)
     innermost = not any(isinstance(t, For) for t in s.body)
     body: list[Stmt] = []
@@ -196,6 +200,12 @@ def interleaved(lanes: int, extent: Dim, count: int = INTERLEAVE) -> int:
     while count > 1 and isinstance(extent, int) and extent < count * lanes:
         count //= 2
     return count * lanes
+
+
+def _varies(access: Load | Store, s: For) -> bool:
+    """Whether a loop's iterations access several elements."""
+    position = flat_index(access)
+    return position is None or s.var in symbols(position) or any(isinstance(t, For) for t in s.body)
 
 
 def _unit(access: Load | Store, var: str) -> bool:
