@@ -626,7 +626,7 @@ def test_resizing_while_loops_run(parallel: dict[str, Executable]) -> None:
     run_threads(3, work)
 
 
-def test_workers_take_part() -> None:
+def test_workers_take_part_from_the_end() -> None:
     text = f"""
 define internal void @part(ptr %arg, i64 %begin, i64 %end) {{
 entry:
@@ -651,23 +651,25 @@ define i32 @stacks{ENTRY} {{
 }}"""
     s = Signature("stacks", (), (), (), (Slot("o", "int64", (64,)),))
     f = Executable(with_pool(text), "stacks", s)
+    threads.set_num_threads(1)
+    caller = int(f()[0]) >> 16  # each thread has a stack of its own
     threads.set_num_threads(2)
-    stacks = [{int(a) >> 16 for a in f()} for _ in range(20)]  # each thread has a stack of its own
-    assert max(map(len, stacks)) == 2
-    assert len(set().union(*stacks)) == 2
+    stacks = [[int(a) >> 16 for a in f()] for _ in range(20)]
+    assert max(len(set(s)) for s in stacks) == 2
+    assert all(s == sorted(s, key=lambda w: w != caller) for s in stacks)
 
 
 def test_a_context_of_another_version_is_left_alone(parallel: dict[str, Executable]) -> None:
     threads.set_num_threads(2)
     check_squares(parallel["squares"], 10)
     version = threads._pool.memory.view(np.int64)
-    version[0] = 2
+    version[0] = pool.CONTEXT_VERSION + 1
     try:
         check_squares(parallel["squares"], 1000)  # serially
         worker = threads._Worker(parallel["squares"].image.address(threads.WORKER))
         assert worker(threads._pool.address, 1) == 1
     finally:
-        version[0] = 1
+        version[0] = pool.CONTEXT_VERSION
 
 
 def test_number_of_threads_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
