@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ..ir.dims import equal
+from ..ir.dims import equal, evaluate, symbols
 from ..ir.graph import Graph, Value, topological
 from ..ir.op import OPS
 from ..ir.program import Call, Step, nbytes
 from ..ir.types import TensorType, TupleType
+from .order_steps import Touched, order_steps
+from .plan_memory import TYPICAL
 
 if TYPE_CHECKING:
     from .lower_to_program import Module
@@ -71,6 +72,7 @@ class Block:
         self.followers: dict[int, set[int]] = {}  # step -> the steps that read what it makes, or wait for it
         self.starts: list[tuple[Planned, Value, str]] = []  # copies to where loops begin, which may be needless
         self.preludes: dict[str, list[tuple[Planned, Value | None]]] = {}  # who writes a loop's buffer before it
+        self.delays: dict[str, str] = {}  # view -> the buffer that must be made before it is read
         self.final: list[Planned] = []  # copies that come last
 
     # --- values to buffers ---
@@ -99,7 +101,9 @@ class Block:
         elif v.op.name == "item":
             self.buffers[v] = self.results[v.operands[0]][v.attrs["index"]]
         else:  # a view of memory
-            self.buffers[v] = self.module.temp(v.tensor, alias=self.buffers[v.operands[0]])
+            self.buffers[v] = name = self.module.temp(v.tensor, alias=self.buffers[v.operands[0]])
+            if v.op.name == "after":
+                self.delays[name] = self.buffers[v.operands[1]]
 
     def call(self, region: Graph, operands: tuple[Value, ...], results: tuple[str, ...]) -> Planned:
         """Plan a kernel's call."""
@@ -129,7 +133,20 @@ class Block:
                 self.followers.setdefault(self.maker[base], set()).add(step.position)
         for r in results:
             self.maker[r] = step.position
+        self.wait(step, (self.planned[self.maker[b]] for b in self._delaying(reads) if b in self.maker))
         return step
+
+    def _delaying(self, reads: Iterable[str]) -> set[str]:
+        """The buffers that what is read must wait for."""
+        found: set[str] = set()
+        for name in reads:
+            while name not in self.outside and (slot := self.module.slots.get(name)) is not None:
+                if name in self.delays:
+                    found.add(self.base(self.delays[name]))
+                if slot.alias is None:
+                    break
+                name = slot.alias
+        return found
 
     def wait(self, step: Planned, others: Iterable[Planned]) -> None:
         """Let a step come after others."""
@@ -293,24 +310,17 @@ class Block:
         return {m for m in made if m is not None} | s.after
 
     def _order(self) -> Sequence[Planned]:
-        """Steps in the graph's order as far as dependences allow; the copies into states come last."""
+        """Steps in the graph's order, as far as dependences and memory allow; the copies into states come last."""
         last = {s.position for s in self.final}
-        waiting = {s.position: self._predecessors(s) for s in self.planned}
+        before = {s.position: self._predecessors(s) for s in self.planned}
         for p in last:
-            waiting[p] |= set(waiting) - last
-        blocked: dict[int, list[int]] = {}
-        for p, before in waiting.items():
-            for b in before:
-                blocked.setdefault(b, []).append(p)
-        ready = [p for p, before in waiting.items() if not before]
-        heapq.heapify(ready)
-        order = []
-        while ready:
-            p = heapq.heappop(ready)
-            order.append(self.planned[p])
-            for q in blocked.get(p, ()):
-                waiting[q].discard(p)
-                if not waiting[q]:
-                    heapq.heappush(ready, q)
-        assert len(order) == len(self.planned), "cyclic dependences between kernels"
-        return order
+            before[p] |= set(before) - last
+        touched = [Touched({*map(self._final, s.reads)}, {*map(self._final, s.results)}) for s in self.planned]
+        return [self.planned[p] for p in order_steps(touched, before, self._typical_bytes)]
+
+    def _typical_bytes(self, name: str) -> int:
+        """About how much memory a buffer needs while this block uses it."""
+        if name not in self.maker or name in self.outside or self.module.slots[name].kind != "temp":
+            return 0
+        size = nbytes(self.module.slots[name].buffer)
+        return size if isinstance(size, int) else evaluate(size, dict.fromkeys(symbols(size), TYPICAL))
