@@ -167,7 +167,7 @@ def training_step(depth, wrap):
 
 
 def test_checkpoints_lower_the_peak():
-    """A block is computed again just before its gradient: one value for each, and one block's inner values, are kept."""
+    """A block is computed again just before its gradient: one value of each is kept, and the inner ones of one."""
     row = 256 * 64 * 4
     plain, again = (int(training_step(12, wrap).memory()) for wrap in (lambda f: f, gw.checkpoint))
     assert plain >= 36 * row and again <= (12 + 3 + 4) * row
