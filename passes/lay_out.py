@@ -31,13 +31,20 @@ def _laid_out(scan: Scan, used: set[int]) -> Sequence[Value] | None:
         if v.op.name == "dot" and v.operands[1] in outer and _reads_columns(v):
             a, b = v.operands
             with source_location(v.locs):
-                turned = scan.capture(OPS["transpose"](outer[b], perm=(1, 0)))
+                turned = scan.capture(_turned(outer[b]))
                 changes[v] = OPS["dot"](a, turned, contract=(v.attrs["contract"][0], (0,)))
     if not changes:
         return None
     scan.replace(changes)
     after = scan.build()
     return [OPS["item"](after, index=k) for k in range(len(scan.new) + len(scan.rows))]
+
+
+def _turned(matrix: Value) -> Value:
+    """A matrix transposed; what is transposed for another loop already, as it was."""
+    if matrix.op.name == "transpose":
+        return matrix.operands[0]
+    return OPS["transpose"](matrix, perm=(1, 0))
 
 
 def _reads_columns(dot: Value) -> bool:
