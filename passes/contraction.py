@@ -110,7 +110,8 @@ class Order:
     """The loops outside a tile: which, in which order, and where a tile starts in them."""
 
     def __init__(
-        self, c: Contraction, tile: Tile, row: str | None, columns_first: bool, block: int | None = None
+        self, c: Contraction, tile: Tile, row: str | None, columns_first: bool, block: int | None = None,
+        band: int = 1,
     ) -> None:
         self.c, self.tile, self.row = c, tile, row
         self.line = c.loops[-2][0] if tile.lines > 1 else None
@@ -129,8 +130,11 @@ class Order:
             for var in (row, self.line, c.column) if var is not None
         }  # fmt: skip
         self.blocks: For | None = None
+        self.band: For | None = None
         if row is not None and block is not None:
             self._take_blocks(row, block)
+        elif row is not None and band > 1:
+            self._take_bands(row, band)
 
     def _take_blocks(self, row: str, tiles: int) -> None:
         """Loop over blocks of so many tiles' rows, outside all other loops."""
@@ -141,6 +145,13 @@ class Order:
         inside = dim_min(tiles, count - first)
         self.loops = [(v, t, inside if v == row else n) for v, t, n in self.loops]
         self.start[row] = substitute(self.start[row], {counter: first + symbol(counter)})
+
+    def _take_bands(self, row: str, tiles: int) -> None:
+        """Loop over so many tiles' rows inside all other loops: they share their columns of B."""
+        at, counter = f"{row}b", f"{row}t"
+        self.band = For(counter, tiles, ())
+        self.loops = [(v, at, n // tiles) if v == row else (v, t, n) for v, t, n in self.loops]
+        self.start[row] = substitute(self.start[row], {counter: symbol(at) * tiles + symbol(counter)})
 
     def _size(self, var: str) -> int:
         sizes = {self.row: self.tile.rows, self.c.column: self.tile.columns, self.line: self.tile.lines}
@@ -161,6 +172,7 @@ class Order:
         `panel` are statements for all tiles that share their columns: they stand before the loops that only A has.
         """
         outer = self.loops
+        body = body if self.band is None else (with_fields(self.band, body=body),)
         if panel:
             shared = free_symbols(self.c.b)
             outer = [x for x in self.loops if x[0] in shared]

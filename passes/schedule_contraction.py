@@ -67,6 +67,9 @@ BLOCK_BYTES = 1 << 21
 LEAST_BLOCK = 128
 """Rows of a block at least: for each block, B is packed again."""
 
+BAND = 2
+"""Tiles of rows that share columns of B, where B is not packed."""
+
 LINE = 64
 """Bytes of a cache line."""
 
@@ -280,7 +283,8 @@ def _lanes_over_columns(c: Contraction, cpu: CpuModel, choice: Choice) -> tuple[
     pack, overlap, prepared = choice.packed, choice.overlap, _panel_width(c) is not None
     tile = Tile(choice.rows, choice.columns, choice.lines)
     block = _row_block(c, tile, row) if pack or prepared else None
-    order = Order(c, tile, row, columns_first=pack or prepared, block=block)
+    band = 1 if pack or prepared or row is None else _band(c.extent(row), tile)
+    order = Order(c, tile, row, columns_first=pack or prepared, block=block, band=band)
     in_order = strides(c.b, c.column) == {1} and n == tile.columns  # as a panel would be
     panels = Panels(c, tile, lanes, cpu) if pack and not in_order else None
     which = floordiv(order.start[c.column], tile.columns)
@@ -337,6 +341,12 @@ def _row_block(c: Contraction, tile: Tile, row: str | None) -> int | None:
         return None
     tiles = max(BLOCK_BYTES // (depth * c.total.dtype.itemsize), LEAST_BLOCK) // tile.rows
     return tiles if at_least(c.extent(row), 2 * tiles * tile.rows) else None
+
+
+def _band(extent: Dim, tile: Tile) -> int:
+    """Tiles of a band of rows: each thread has its own bands, whose tiles follow each other with the same columns."""
+    count = ceildiv(extent, tile.rows)
+    return BAND if isinstance(count, int) and count % BAND == 0 and count > BAND else 1
 
 
 def _accumulator(c: Contraction, tile: Tile) -> Buffer:

@@ -143,6 +143,12 @@ def test_few_rows_are_not_worth_packing():
     assert panel_of(scheduled(16, 256, 256)) is None
 
 
+def test_rows_of_a_matrix_that_is_not_packed_come_in_bands():
+    (outer,) = (s for s in scheduled(32, 256, 256).body if isinstance(s, For))
+    assert outer.kind == "parallel" and outer.extent == 2 * 8  # bands of rows, then tiles of columns
+    assert [s.extent for s in outer.body if isinstance(s, For)] == [2]  # tiles of rows that share columns
+
+
 def test_a_matrix_of_one_panel_is_read_where_it_is():
     assert panel_of(scheduled(256, 64, 32)) is None
     assert panel_of(scheduled(256, 64, 32, tb=True)) is not None
