@@ -24,6 +24,7 @@ from ..ir.ops import structure
 from ..ir.ops.window import Window
 from ..ir.types import Shape
 from .fuse_siblings import merge_groups
+from .pieces import in_pieces, loop_shape
 from .regions import is_control
 
 __all__ = ["Axes", "Group", "Partition", "fuse", "isolate"]
@@ -48,6 +49,7 @@ class Group:
     anchor: Value | None = None
     reduces: bool = False
     prologue: set[Value] = field(default_factory=set)  # values that a contraction or window reads
+    pieces: set[Value] = field(default_factory=set)  # concatenations whose operands run over the loops, each by itself
     sealed: bool = False
 
 
@@ -124,8 +126,10 @@ class Partition:
     # --- bookkeeping ---
 
     def _new_group(self, v: Value) -> None:
-        shape = v.tensor.shape
+        shape = v.tensor.shape if self.alone else loop_shape(v)
         g = Group(shape, sealed=v.op.kind in ("opaque", "region"))
+        if in_pieces(v) and not self.alone:
+            g.pieces.add(v)
         g.axes[v] = tuple(range(len(shape)))
         self._join(v, [g])
 
@@ -149,7 +153,7 @@ class Partition:
         for u in (u for u in few if u in g.members):
             for k, operand in enumerate(u.operands):
                 if operand is v:
-                    axes = _operand_axes(u, k, g.axes[u])
+                    axes = g.axes[u] if u in g.pieces else _operand_axes(u, k, g.axes[u])
                     if axes is None:
                         return None
                     found = axes if found is None else tuple(a if a == b else OTHER for a, b in zip(axes, found))

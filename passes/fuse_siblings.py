@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from ..ir.dims import Dim, equal, substitute, symbols
 from ..ir.graph import Value
 from ..ir.types import Shape, TensorType
+from .pieces import loop_shape
 
 if TYPE_CHECKING:
     from .fuse import Axes, Group, Partition
@@ -94,7 +95,7 @@ class _Merger:
             return None
         shape = max(a.shape, b.shape, key=len)
         members = dict.fromkeys(sorted({**a.members, **b.members}, key=self.position.__getitem__))
-        g = Group(shape, members, reduces=a.reduces or b.reduces)
+        g = Group(shape, members, reduces=a.reduces or b.reduces, pieces=a.pieces | b.pieces)
         if not all(self._place(v, g, (a, b)) for v in reversed(members)):
             return None
         return g
@@ -104,10 +105,13 @@ class _Merger:
         from .fuse import OTHER, inlinable, is_map, is_window, random_reads
 
         inside = [u for u in self.p.users[v] if u in g.members]
+        if v in g.pieces and inside:
+            return False
         own: Axes = tuple(range(v.tensor.rank))
         axes = self.p.axes_in(v, g) if inside else own
         if self._is_output(v, parts):
-            if not _prefix(v.tensor.shape, g.shape) or v in g.prologue or axes is None:
+            shape = loop_shape(v) if v in g.pieces else v.tensor.shape
+            if not _prefix(shape, g.shape) or v in g.prologue or axes is None:
                 return False
             axes = tuple(a if a == b else OTHER for a, b in zip(axes, own))
         g.axes[v] = axes

@@ -42,6 +42,7 @@ from ..ir.op import Definition, Lowering
 from ..ir.scalars import apply, const
 from ..ir.types import Shape, TensorType
 from .picked_terms import picked
+from .pieces import loop_shape
 
 __all__ = ["lower_to_loops"]
 
@@ -172,9 +173,9 @@ def _both(a: Expr | None, b: Expr | None) -> Expr | None:
 
 
 def _nests(group: Graph) -> list[list[int]]:
-    """Outputs by nest: those whose shape is a prefix of the nest's largest share it."""
+    """Outputs by nest: those whose loops are a prefix of the nest's longest share it."""
     nests: list[list[int]] = []
-    shapes = [v.tensor.shape for v in group.outputs]
+    shapes = [_loops(v, group) for v in group.outputs]
     for k in sorted(range(len(shapes)), key=lambda k: -len(shapes[k])):
         for nest in nests:
             if _prefix(shapes[k], shapes[nest[0]]):
@@ -185,25 +186,41 @@ def _nests(group: Graph) -> list[list[int]]:
     return nests
 
 
+def _loops(v: Value, group: Graph) -> Shape:
+    """The extents of the loops that compute an output; over one piece, if nothing else in the group reads the whole."""
+    return v.tensor.shape if any(v in u.operands for u in group) else loop_shape(v)
+
+
 def _prefix(short: Shape, long: Shape) -> bool:
     return len(short) <= len(long) and all(map(equal, short, long))
 
 
 def _lower_nest(inliner: _Inliner, nest: list[int], group: Graph, outputs: tuple[Buffer, ...]) -> list[Stmt]:
-    shape = group.outputs[nest[0]].tensor.shape
+    shape = _loops(group.outputs[nest[0]], group)
     names = list(itertools.islice(_names("i", itertools.count(), inliner.taken), len(shape)))
     inliner.extents.update(zip(names, shape))
     place = _Placement(names, inliner.taken)
     stores: list[list[Stmt]] = [[] for _ in range(len(names) + 1)]
-    for k in sorted(nest, key=lambda k: group.outputs[k].tensor.rank):  # outer values are known to inner loops
-        rank = group.outputs[k].tensor.rank
-        index = [symbol(n) for n in names[:rank]]
-        expr = inliner.at(group.outputs[k], index)
+    parts = [(k, part, at) for k in nest for part, at in _parts(group.outputs[k], group, names)]
+    for k, part, at in sorted(parts, key=lambda p: p[1].tensor.rank):  # outer values are known to inner loops
+        rank = part.tensor.rank
+        expr = inliner.at(part, [symbol(n) for n in names[:rank]])
         value = place.bind_reductions(expr)
-        if len(nest) > 1:  # all values first, then the stores: one may overwrite what another reads
+        if len(parts) > 1:  # all values first, then the stores: one may overwrite what another reads
             value = place.bind(value, rank, known_as=expr)
-        stores[rank].append(Store(outputs[k], tuple(Index(i) for i in index), value))
+        stores[rank].append(Store(outputs[k], tuple(map(Index, at)), value))
     return place.assemble(shape, stores)
+
+
+def _parts(v: Value, group: Graph, names: Sequence[str]) -> Iterator[tuple[Value, list[Dim]]]:
+    """An output, or its pieces; and where in it the element of an iteration is stored."""
+    at: list[Dim] = [symbol(n) for n in names[: v.tensor.rank]]
+    if _loops(v, group) == v.tensor.shape:
+        yield v, at
+        return
+    axis, size = v.attrs["axis"], v.operands[0].tensor.shape[v.attrs["axis"]]
+    for k, piece in enumerate(v.operands):
+        yield piece, [d + k * size if i == axis else d for i, d in enumerate(at)]
 
 
 class _Placement:
@@ -273,7 +290,8 @@ def _inplace(
     for nest, top in enumerate(body):
         for s in statements((top,)):
             if isinstance(s, Store):
-                stores[s.buffer.name] = (nest, flat_index(s))
+                several = s.buffer.name in stores  # pieces of it: each iteration overwrites many places
+                stores[s.buffer.name] = (nest, None if several else flat_index(s))
             roots = [s.value] if isinstance(s, (Let, Store)) else []
             for e in (e for r in roots for e in walk(r)):
                 if isinstance(e, Load):

@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import replace as with_fields
 
-from ..ir.dims import Dim, coefficient, dim_min, floordiv, mod, substitute, symbol, symbols
+from ..ir.dims import Dim, coefficient, dim_min, equal, floordiv, mod, substitute, symbol, symbols
 from ..ir.loops import (
     Alloc,
     Expr,
@@ -238,16 +238,27 @@ def independent(s: For) -> bool:
     stores: list[Load | Store] = [
         t for t in statements(s.body) if isinstance(t, Store) and t.buffer.name not in own
     ]
-    stored = {t.buffer.name: t for t in stores}
+    stored: dict[str, list[Load | Store]] = {}
+    for t in stores:
+        stored.setdefault(t.buffer.name, []).append(t)
     reads = [t for t in accesses(s) if isinstance(t, Load) and t.buffer.name in stored]
+    return all(_apart(t, u, s) for t in [*stores, *reads] for u in stored[t.buffer.name])
 
-    def own_places(t: Load | Store, like: Load | Store) -> bool:
-        return len(t.indices) == len(like.indices) and any(
-            i == j and isinstance(i, Index) and coefficient(i.dim, s.var) not in (None, 0)
-            for i, j in zip(t.indices, like.indices)
-        )
 
-    return all(own_places(t, stored[t.buffer.name]) for t in [*stores, *reads])
+def _apart(t: Load | Store, like: Load | Store, s: For) -> bool:
+    """Whether two accesses meet, if at all, in the same iteration of a loop."""
+    return len(t.indices) == len(like.indices) and any(
+        isinstance(i, Index) and isinstance(j, Index) and _never_meet(i.dim, j.dim, s)
+        for i, j in zip(t.indices, like.indices)
+    )
+
+
+def _never_meet(a: Dim, b: Dim, s: For) -> bool:
+    """Whether places along an axis differ in different iterations: equal ones, or too far apart to be reached."""
+    step = coefficient(a, s.var)
+    if step is None or step == 0 or step != coefficient(b, s.var):
+        return False
+    return equal(a, b) or s.extent != 0 and mod(a - b, step * s.extent) == 0
 
 
 def _short(extent: Dim) -> bool:
