@@ -299,6 +299,7 @@ def compile_graph(
     target: CpuTarget | CudaTarget | None = None,
     optimize: bool = True,
     dump: str | os.PathLike[str] | None = None,
+    prepare: bool = True,
 ) -> Compiled | CudaCompiled:
     """Compile a graph; for a CPU, machine code that the cache holds is taken from there.
 
@@ -313,6 +314,8 @@ def compile_graph(
     optimize : False runs each op as it stands, in a kernel of its own; for comparison.
     dump : a folder for the texts of every pass and stage (`compiler.dump`); by default what the environment
         variable ``GRAPHWRIGHT_DUMP`` names, if it is set.
+    prepare : False computes nothing of variables ahead of a call, as in an artifact: neither are matrices kept in
+        panels, nor do convolutions take fewer products (`passes.prepare`, `passes.winograd`).
     """
     dump = dump or os.environ.get("GRAPHWRIGHT_DUMP") or None
     if isinstance(target, CudaTarget):
@@ -321,7 +324,7 @@ def compile_graph(
         return compile_graph_cuda(graph, cells, structure, target, optimize, dump)
     cache = Cache()
     target = target or _host(cache)
-    lowered = CpuLowered(graph, target, optimize, prepare=True)
+    lowered = CpuLowered(graph, target, optimize, prepare=prepare)
     lowered.folder = dump
     if dump:
         from .dump import write_dump

@@ -291,9 +291,10 @@ def _compile(graph: Graph, cells: Sequence[Cell], structure: Any, target: str, o
         fail("function", GraphError, f"target must be {' or '.join(map(repr, TARGETS))}, got {target!r}")
     from ..compiler.driver import compile_graph
 
-    known = ("optimize", "dump", "target")
+    known = ("optimize", "prepare", "dump", "target")
     if unknown := sorted(set(options) - {*known}):
-        fail("function", GraphError, f"there is no option {unknown[0]!r}", advice="options are optimize and dump")
+        advice = "options are optimize, prepare and dump"
+        fail("function", GraphError, f"there is no option {unknown[0]!r}", advice=advice)
     if target == "cuda":
         from ..compiler.target import CudaTarget
 

@@ -111,8 +111,8 @@ class Order:
 
     def __init__(
         self, c: Contraction, tile: Tile, row: str | None, columns_first: bool, block: int | None = None,
-        band: int = 1,
-    ) -> None:
+        band: int = 1, outermost: bool = False,
+    ) -> None:  # fmt: skip
         self.c, self.tile, self.row = c, tile, row
         self.line = c.loops[-2][0] if tile.lines > 1 else None
         self.ragged = False  # whether the tile's last rows may not exist
@@ -123,7 +123,7 @@ class Order:
         order = [v for v, _ in c.loops]
         if columns_first and row is not None:
             order.remove(c.column)
-            order.insert(order.index(row), c.column)
+            order.insert(min(map(order.index, c.rows)) if outermost else order.index(row), c.column)
         self.loops = [(v, *counts[v]) for v in order if counts[v] != (f"{v}t", 1)]
         self.start: dict[str, Dim] = {
             var: 0 if counts[var] == (f"{var}t", 1) else symbol(counts[var][0]) * self._size(var)

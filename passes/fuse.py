@@ -193,7 +193,7 @@ def _scatters(v: Value) -> bool:
     return v.op.name == "conv_input_grad"
 
 
-_MOVES = {"broadcast", "transpose", "reshape", "slice", "reverse", "full", "iota", "dim", "unpack"}
+_MOVES = {"broadcast", "transpose", "reshape", "slice", "reverse", "full", "iota", "dim", "unpack", "unpack_kernel"}
 
 
 def _plain(v: Value) -> bool:

@@ -8,20 +8,31 @@ matrices of products into the order in which register tiles read them (`passes.p
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from ..ir.dims import at_most, ceildiv, product
+from ..ir.dims import at_most, product
 from ..ir.graph import Graph, Value, source_location, topological, users
 from ..ir.op import OPS
 from .cpu_model import CpuModel
+from .panels import in_panels, kernel_in_panels, tile_columns
 from .predicates import is_static
+from .winograd import winograd
 
 __all__ = ["LEAST", "prepare"]
 
 LEAST = 1 << 14
 """Elements of a matrix from which it is worth to have it twice in memory."""
 
-_FREE = {"broadcast", "transpose", "reshape", "slice", "reverse", "stop_gradient", "unpack"}
+WIDE_ROWS, NARROW_ROWS = 56, 15
+"""Results in a row, with and without strides, up to which a convolution runs along its outputs instead."""
+
+LEAST_KERNEL = 1 << 12
+"""Elements of a kernel from which its panels are worth it."""
+
+LEAST_OUTPUTS, LEAST_SUM = 32, 64
+"""Outputs that fill a tile, and products summed for each from which writing them apart costs little."""
+
+_FREE = {"broadcast", "transpose", "reshape", "slice", "reverse", "stop_gradient", "unpack", "unpack_kernel"}
 """Ops that cost next to nothing where their result is read."""
 
 
@@ -70,11 +81,10 @@ def _packed(graph: Graph, kept: Mapping[Value, bool], cpu: CpuModel) -> Graph:
         new[v] = v.with_operands(operands)
         if v.op.name == "dot" and v not in kept and v.operands[1] in kept and _worth(v):
             with source_location(v.locs):
-                a, b = operands
-                columns = _in_panels(b, v.attrs["contract"][1][0], cpu)
-                if columns is not None:
-                    contract = (v.attrs["contract"][0], (0,))
-                    new[v] = OPS["dot"](a, columns, **{**v.attrs, "contract": contract})
+                new[v] = _product(v, operands, cpu)
+        elif v.op.name == "conv" and v not in kept and v.operands[1] in kept:
+            with source_location(v.locs):
+                new[v] = winograd(v, operands, cpu) or _convolution(v, operands, cpu)
     return _rebuilt(graph, new)
 
 
@@ -85,20 +95,27 @@ def _worth(dot: Value) -> bool:
     return plain and is_static(b.shape) and at_most(LEAST, product(b.shape))
 
 
-def _in_panels(b: Value, rows: int, cpu: CpuModel) -> Value | None:
-    """The matrix ``[K, N]`` (or its transpose, where its axis `rows` is 1) by way of its panels."""
-    if rows == 1:
-        b = OPS["transpose"](b, perm=(1, 0))
-    depth, columns = b.tensor.shape
-    assert isinstance(columns, int)
-    width = 2 * cpu.tile_lanes(b.tensor.dtype, columns)
-    if columns <= width:
-        return None
-    count = ceildiv(columns, width)
-    if columns % width:
-        b = OPS["pad"](b, low=(0, 0), high=(0, count * width - columns), interior=(0, 0), value=0)
-    split = OPS["reshape"](b, shape=(depth, count, width))
-    return OPS["unpack"](OPS["transpose"](split, perm=(1, 0, 2)), columns=columns)
+def _product(dot: Value, operands: Sequence[Value], cpu: CpuModel) -> Value:
+    """The product of these operands, its matrix in panels; as it is where there would be only one."""
+    a, b = operands
+    left, (rows,) = dot.attrs["contract"]
+    columns = b.tensor.shape[1 - rows]
+    if at_most(columns, tile_columns(b, columns, cpu)):
+        return dot.with_operands((a, b))
+    matrix = OPS["transpose"](b, perm=(1, 0)) if rows == 1 else b
+    return OPS["dot"](a, in_panels(matrix, cpu), **{**dot.attrs, "contract": (left, (0,))})
+
+
+def _convolution(conv: Value, operands: Sequence[Value], cpu: CpuModel) -> Value:
+    """The convolution of these operands, its kernel in panels where vectors along rows of the result would be worse."""
+    x, w = operands
+    (outputs, *rest), width = w.tensor.shape, conv.tensor.shape[-1]
+    strided = any(s != 1 for s in conv.attrs["stride"])
+    narrow = isinstance(width, int) and width <= (WIDE_ROWS if strided else NARROW_ROWS)
+    large = is_static(w.tensor.shape) and at_most(LEAST_KERNEL, w.tensor.size) and at_most(LEAST_SUM, product(rest))
+    if not narrow or not large or conv.attrs["groups"] != 1 or at_most(outputs, LEAST_OUTPUTS - 1):
+        return conv.with_operands(operands)
+    return conv.with_operands((x, kernel_in_panels(w, cpu)))
 
 
 def _frontier(graph: Graph, kept: Mapping[Value, bool]) -> list[Value]:
@@ -109,7 +126,7 @@ def _frontier(graph: Graph, kept: Mapping[Value, bool]) -> list[Value]:
     found: dict[Value, None] = {}
     while wanted:
         v = wanted.pop()
-        if v.op.name == "unpack":
+        if v.op.name in ("unpack", "unpack_kernel"):
             found[v.operands[0]] = None
         elif v.op.name in _FREE:
             wanted.extend(v.operands)

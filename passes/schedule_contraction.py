@@ -149,6 +149,7 @@ def _plan(kernel: Kernel, cpu: CpuModel) -> tuple[Contraction, Choice | str] | N
     c = recognize(kernel)
     if c is None or any(isinstance(n, int) and n == 0 for _, n in (*c.loops, *c.axes)):
         return None
+    c = _along_outputs(c)
     windowed = _windowed(c)
     c = flatten_contraction(c)
     width = _panel_width(c)
@@ -176,10 +177,19 @@ def _panel_width(c: Contraction) -> int | None:
     if not isinstance(b, Load) or b.guard is not None or len(b.indices) < 3:
         return None
     width = b.buffer.shape[-1]
-    *rest, panel, depth, lane = b.indices
-    found = panel == Index(floordiv(column, width)) and lane == Index(mod(column, width))
-    apart = all(c.column not in free_symbols(i) for i in (*rest, depth))
-    return width if isinstance(width, int) and found and apart else None
+    if not isinstance(width, int) or b.indices[-1] != Index(mod(column, width)):
+        return None
+    others = [i for i in b.indices[:-1] if c.column in free_symbols(i)]
+    return width if others == [Index(floordiv(column, width))] else None
+
+
+def _along_outputs(c: Contraction) -> Contraction:
+    """A convolution whose kernel lies in panels of its outputs, with these as its columns."""
+    for at, (var, _) in enumerate(c.loops[:-1]):
+        turned = with_fields(c, loops=(*c.loops[:at], *c.loops[at + 1 :], c.loops[at]), a=c.b, b=c.a)
+        if var not in free_symbols(c.b) and _panel_width(turned) is not None:
+            return turned
+    return c
 
 
 def _prepared(c: Contraction, cpu: CpuModel, width: int) -> Choice:
@@ -191,10 +201,15 @@ def _prepared(c: Contraction, cpu: CpuModel, width: int) -> Choice:
 
 
 def _windowed(c: Contraction) -> bool:
-    """Whether B slides: an index of it mixes result and summation variables, as in a convolution."""
+    """Whether B slides, as in a convolution."""
+    return _slides(c.b, c)
+
+
+def _slides(e: Expr, c: Contraction) -> bool:
+    """Whether an index mixes result and summation variables."""
     sums = {v for v, _ in c.axes}
     results = {v for v, _ in c.loops}
-    for load in (x for x in walk(c.b) if isinstance(x, Load)):
+    for load in (x for x in walk(e) if isinstance(x, Load)):
         for i in load.indices:
             if isinstance(i, Index) and symbols(i.dim) & sums and symbols(i.dim) & results:
                 return True
@@ -212,8 +227,9 @@ def _lane_axis(c: Contraction, lanes: int) -> str | None:
 def _row_tile(extent: Dim, vectors: int, cpu: CpuModel, limit: int, enough: int = 10) -> int:
     """Rows that keep the registers busy, with sums in `enough` of them, and waste few of the last tile."""
     most = max(1, min(limit, (cpu.registers - vectors - 1) // vectors))
-    if not isinstance(extent, int):  # batches are multiples of 8 more often than of anything else
-        return min(most, 8)
+    if not isinstance(extent, int):  # whole tiles, if possible; batches are multiples of 8 more often than of others
+        whole = [n for n in range(most, 0, -1) if n * vectors >= enough and divides(n, extent)]
+        return whole[0] if whole else min(most, 8)
     most = min(most, extent)
 
     def score(rows: int) -> float:
@@ -264,7 +280,9 @@ def _column_tile(c: Contraction, cpu: CpuModel, overlap: bool) -> tuple[int, int
 
 
 def _row(c: Contraction) -> str | None:
-    """The axis of a tile's rows: the longest."""
+    """The axis of a tile's rows: the longest; of a convolution along its outputs, the last of the result."""
+    if _panel_width(c) is not None and _slides(c.a, c):
+        return c.rows[-1] if c.rows else None
     return max(c.rows, key=lambda v: (_size(c.extent(v)), v), default=None)
 
 
@@ -284,7 +302,7 @@ def _lanes_over_columns(c: Contraction, cpu: CpuModel, choice: Choice) -> tuple[
     tile = Tile(choice.rows, choice.columns, choice.lines)
     block = _row_block(c, tile, row) if pack or prepared else None
     band = 1 if pack or prepared or row is None else _band(c.extent(row), tile)
-    order = Order(c, tile, row, columns_first=pack or prepared, block=block, band=band)
+    order = Order(c, tile, row, columns_first=pack or prepared, block=block, band=band, outermost=prepared)
     in_order = strides(c.b, c.column) == {1} and n == tile.columns  # as a panel would be
     panels = Panels(c, tile, lanes, cpu) if pack and not in_order else None
     which = floordiv(order.start[c.column], tile.columns)
@@ -315,8 +333,9 @@ def _lanes_over_columns(c: Contraction, cpu: CpuModel, choice: Choice) -> tuple[
 def _in_panel(b: Expr, which: Dim, lane: Dim) -> Load:
     """An element of a panel that lies in memory already."""
     assert isinstance(b, Load)
-    *rest, _, depth, _ = b.indices
-    return Load(b.buffer, (*rest, Index(which), depth, Index(lane)))
+    column = b.indices[-1]
+    at = next(k for k, i in enumerate(b.indices) if free_symbols(i) & free_symbols(column))
+    return Load(b.buffer, (*b.indices[:at], Index(which), *b.indices[at + 1 : -1], Index(lane)))
 
 
 def _most_vectors(cpu: CpuModel) -> int:

@@ -166,7 +166,9 @@ def _position(access: Load | Store) -> Dim:
 
 
 def vectorize(s: For, cpu: CpuModel) -> For:
-    """Vectorize the innermost loops and turn reductions into accumulators."""
+    """Vectorize the innermost loops and turn reductions into accumulators; an op's own vector loops stay."""
+    if s.kind == "vector":
+        return s
     stores = [t for t in s.body if isinstance(t, Store)]
     dtypes = [a.buffer.dtype for a in accesses(s) if not a.buffer.dtype.is_bool and _varies(a, s)]
     lanes = min((cpu.lanes(d) for d in dtypes), default=cpu.vector_bytes)

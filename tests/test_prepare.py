@@ -225,3 +225,39 @@ def test_random_graphs(seed, monkeypatch):
         results = [f(*inputs) for _ in range(2)]
         found.append([*results, [c.value for c in cells]])
     np.testing.assert_equal(*found)
+
+
+@pytest.mark.parametrize(("kernel", "side", "stride", "padding"), [
+    ((128, 64, 3, 3), 28, 2, 1), ((40, 128, 1, 1), 7, 2, 0), ((33, 48, 3, 3), 14, 2, 1), ((70, 64, 1, 1), 13, 1, 0),
+    ((100, 64, 5, 5), 9, 1, 2), ((64, 3, 7, 7), 30, 2, 3),
+])  # fmt: skip
+def test_convolutions_along_their_outputs(kernel, side, stride, padding):
+    """Where rows of the result are short or strided, vectors run along the outputs; no bit differs."""
+    w, b = gw.Variable(_array(*kernel), name="W"), gw.Variable(_array(kernel[0]), name="b")
+    x = gw.placeholder("x", "float32", ("N", kernel[1], side, side))
+    f, plain = (
+        gw.function([x], gw.nn.relu(gw.nn.conv2d(x, w, b, stride, padding)), prepare=prepared)
+        for prepared in (True, False)
+    )
+    assert "unpack_kernel" in f.ir() and "unpack_kernel" not in plain.ir()
+    for n in (0, 1, 3):
+        a = _array(n, kernel[1], side, side)
+        np.testing.assert_array_equal(f(a), plain(a))
+    w.assign(_array(*kernel))
+    np.testing.assert_array_equal(f(a), plain(a))
+
+
+KERNEL = """\
+graphwright.graph v1
+func @f(%x: f32[N, 64, 15, 15]) state(%W: f32[40, 64, 3, 3]) -> (f32[N, 40, 7, 7]) {
+  %0 = conv %x, %W {stride = (2, 2), padding = ((0, 0), (0, 0)), dilation = (1, 1)} : f32[N, 40, 7, 7]
+  return %0
+}
+"""
+
+
+def test_a_kernel_in_panels():
+    main, preparation = prepare(parse_graph(KERNEL), WIDE)
+    assert "%0 = unpack_kernel %prepared.0 {outputs = 40} : f32[40, 64, 3, 3]" in print_graph(main)
+    assert "%2 = transpose %1 {perm = (0, 2, 3, 4, 1)} : f32[3, 64, 3, 3, 16]" in print_graph(preparation)
+    assert prepare(parse_graph(KERNEL.replace("7]", "57]").replace("15]", "115]")), WIDE)[1] is None

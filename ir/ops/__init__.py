@@ -16,9 +16,10 @@ from . import (
     sorting,
     structure,
     window,
+    winograd,
 )
 
 __all__ = [
     "OPS", "control", "conv", "cumulative", "elementwise", "indexing", "leaf", "linalg", "movement",
-    "panels", "random", "reduction", "sorting", "structure", "window",
+    "panels", "random", "reduction", "sorting", "structure", "window", "winograd",
 ]

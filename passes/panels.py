@@ -1,0 +1,42 @@
+"""Matrices in panels, in terms of the graph: what a product's tiles read as it stands (`ir.ops.panels`)."""
+
+from __future__ import annotations
+
+from ..ir.dims import Dim, ceildiv
+from ..ir.graph import Value
+from ..ir.op import OPS
+from .cpu_model import CpuModel
+
+__all__ = ["in_panels", "kernel_in_panels", "tile_columns"]
+
+
+def kernel_in_panels(w: Value, cpu: CpuModel) -> Value:
+    """A kernel ``[O, ...]`` of fixed size by way of panels of its outputs, of which the last is padded with zeros."""
+    outputs, *rest = w.tensor.shape
+    width, none = tile_columns(w, outputs, cpu), (0,) * len(rest)
+    count = ceildiv(outputs, width)
+    if outputs != count * width:
+        high = (count * width - outputs, *none)
+        w = OPS["pad"](w, low=(0, *none), high=high, interior=(0, *none), value=0)
+    split = OPS["reshape"](w, shape=(count, width, *rest))
+    panels = OPS["transpose"](split, perm=(0, *range(2, 2 + len(rest)), 1))
+    return OPS["unpack_kernel"](panels, outputs=outputs)
+
+
+def tile_columns(b: Value, columns: Dim, cpu: CpuModel) -> int:
+    """The columns of a register tile."""
+    return 2 * cpu.tile_lanes(b.tensor.dtype, columns)
+
+
+def in_panels(b: Value, cpu: CpuModel) -> Value:
+    """Matrices ``[..., K, N]`` of fixed size by way of their panels, of which the last is padded with zeros."""
+    *batch, depth, columns = b.tensor.shape
+    width, k = tile_columns(b, columns, cpu), len(batch)
+    count = ceildiv(columns, width)
+    none = (0,) * k
+    if columns != count * width:
+        high = (*none, 0, count * width - columns)
+        b = OPS["pad"](b, low=(*none, 0, 0), high=high, interior=(*none, 0, 0), value=0)
+    split = OPS["reshape"](b, shape=(*batch, depth, count, width))
+    panels = OPS["transpose"](split, perm=(*range(k), k + 1, k, k + 2))
+    return OPS["unpack"](panels, columns=columns)
