@@ -8,7 +8,7 @@ from typing import Any
 
 import graphwright as gw
 
-__all__ = ["FORMS", "INPUTS"]
+__all__ = ["FORMS", "INPUTS", "NESTED"]
 
 INPUTS = {"xs": (4, 3), "W": (3, 3), "h": (3,)}
 """The float64 arguments of every form."""
@@ -180,3 +180,48 @@ def maps_and_counted_loops(c, xs, W, h):
 @form()
 def an_associative_scan(c, xs, W, h):
     return (gw.sin(c.associative_scan(lambda a, b: a * b + a, xs)) * h).sum()
+
+
+# --- each in each --------------------------------------------------------------------------------
+
+Wrapped = Callable[[Any, Callable[[Any], Any], Any, Any], Any]
+
+
+def _scan(c, f, v, xs):
+    last, rows = c.scan(lambda s, x: (f(s) + x * 0.2, s * x), v, xs)
+    return last + rows.sum(axis=0) * 0.3
+
+
+def _while(c, f, v, xs):
+    return c.while_loop(lambda s: (s[0] * s[0]).sum() < 2.0, lambda s: (f(s[0]) + s[0] * 1.3,), (v,), max_steps=3)[0]
+
+
+def _switch(c, f, v, xs):
+    index = (v.sum() > 0.1).astype("int64") + (v[0] > 0).astype("int64")
+    return c.switch(index, [lambda: v * v, lambda: f(v), lambda: f(v) * v])
+
+
+WRAPPED: dict[str, Wrapped] = {
+    "scan": _scan,
+    "while": _while,
+    "cond": lambda c, f, v, xs: c.cond(v.sum() > 0.1, lambda: f(v), lambda: gw.sin(f(v * v))),
+    "switch": _switch,
+    "map": lambda c, f, v, xs: c.map(lambda x: f(x * v), xs).sum(axis=0),
+    "fori": lambda c, f, v, xs: c.fori(0, 2, lambda k, s: f(s) * (k + 1).astype("float64"), v),
+    "associative_scan": lambda c, f, v, xs: c.associative_scan(lambda a, b: f(a) * b + a, xs)[1] * v,
+}
+"""By name: a function of vectors, and what a form of control flow makes of it."""
+
+
+def _nested(outer: Wrapped, inner: Wrapped, c: Any, xs: Any, W: Any, h: Any) -> Any:
+    rows = xs[:2]
+    layer = lambda v: gw.tanh(v @ W + v * 0.3)  # noqa: E731
+    last = outer(c, lambda v: inner(c, layer, v, rows), h, rows)
+    return (last * last).sum() + gw.sin(last).sum()
+
+
+NESTED = {
+    f"{b} in {a}": (functools.partial(_nested, outer, inner, gw), functools.partial(_nested, outer, inner, Plain))
+    for a, outer in WRAPPED.items() for b, inner in WRAPPED.items()
+}
+"""As `FORMS`: each form of control flow in the body of each."""

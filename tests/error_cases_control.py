@@ -48,6 +48,15 @@ last, _ = gw.scan(lambda c, e: (c + e, None), h, y, length=4)
 control("negative-length", "A negative length", """
 last, _ = gw.scan(lambda c, _: (c * 2, None), h, length=-1)
 """)
+control("negative-when-run", "A length that is negative when the function runs", """
+last, _ = gw.scan(lambda c, _: (c * 2, None), h, length=x.shape[0] - 2)
+f = gw.function([x, h], last)
+f(np.ones((1, 3), np.float32), np.ones(3, np.float32))
+""")
+control("associative-of-nothing", "Partial results of no elements", """
+f = gw.function([x], gw.associative_scan(lambda a, b: a + b, x))
+f(np.ones((0, 3), np.float32))
+""")
 control("no-length", "Neither sequences nor a length", """
 last, _ = gw.scan(lambda c, _: (c * 2, None), h)
 """)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from checks import check_gradient
-from control_forms import FORMS, INPUTS
+from control_forms import FORMS, INPUTS, NESTED
 
 import graphwright as gw
 from graphwright.frontends.tensor import Tensor
@@ -16,7 +16,8 @@ from graphwright.ir.verify import verify_graph
 RNG = np.random.default_rng(3)
 ARRAYS = [RNG.normal(size=shape) * 0.5 for shape in INPUTS.values()]
 
-every_form = pytest.mark.parametrize("name", FORMS)
+ALL = {**FORMS, **NESTED}
+every_form = pytest.mark.parametrize("name", ALL)
 
 
 def placeholders():
@@ -39,7 +40,7 @@ def interpreted(inputs, outputs):
 
 @every_form
 def test_derivatives_are_those_of_the_unrolled_graph(name):
-    looped, unrolled = FORMS[name]
+    looped, unrolled = ALL[name]
     inputs = placeholders()
     f = interpreted(inputs, derivatives(looped, inputs))
     found = f(*ARRAYS)
@@ -50,11 +51,10 @@ def test_derivatives_are_those_of_the_unrolled_graph(name):
     assert print_graph(parse_graph(text)) == text
 
 
-@every_form
-@pytest.mark.parametrize("options", [{}, {"optimize": False}], ids=["optimized", "plain"])
+@pytest.mark.parametrize(("name", "options"), [*((n, {}) for n in ALL), *((n, {"optimize": False}) for n in FORMS)])
 def test_compiled_derivatives_are_the_interpreted(name, options):
     inputs = placeholders()
-    outputs = derivatives(FORMS[name][0], inputs)[: 4 if options else 7]
+    outputs = derivatives(ALL[name][0], inputs)[: 4 if options else 7]
     found = gw.function(inputs, outputs, **options)(*ARRAYS)
     for a, b in zip(found, interpreted(inputs, outputs)(*ARRAYS), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)
@@ -63,7 +63,7 @@ def test_compiled_derivatives_are_the_interpreted(name, options):
 @every_form
 @pytest.mark.parametrize("order", [1, 2])
 def test_derivatives_are_the_differences(name, order):
-    make = FORMS[name][0]
+    make = ALL[name][0]
     check_gradient(lambda *values: make(*map(Tensor, values))._value, ARRAYS, order, name, tolerance=2e-4)
 
 

@@ -89,6 +89,56 @@ def test_nan_names_the_op_the_line_and_the_operands():
     assert np.array_equal(w.value, before) and count.value == 1
 
 
+def test_nan_in_a_loop_names_the_step():
+    x, h = gw.placeholder("x", "float32", ("T",)), gw.placeholder("h", "float32", ())
+    array = np.array([1, 2, 3, -1, 5], np.float32)
+
+    def step(c, e):
+        y, step.at = gw.log(e), line()
+        return c + gw.where(e > 0, y, 0.0), None  # hidden later
+
+    last, _ = gw.scan(step, h, x)
+    refused(
+        lambda: gw.function([x, h], last, debug="nan")(array, 0.0), gw.NumericError, "log makes NaN", step.at,
+        "in step 3 of scan", "operand 0: float32[]: min -1",
+    )
+    last, _ = gw.scan(step, h, x, reverse=True)
+    refused(
+        lambda: gw.function([x, h], last, debug="nan")(array, 0.0), gw.NumericError, "in step 1 (element 3) of scan"
+    )
+    root, _ = gw.while_loop(lambda c: c[1] < 6, lambda c: (gw.sqrt(c[0]) - 0.6, c[1] + 1), (h, 0))
+    run = gw.function([h], root, debug="nan")
+    refused(lambda: run(2.0), gw.NumericError, "sqrt makes NaN", "in step 3 of while")
+    assert run(1000.0) == gw.function([h], root)(1000.0)
+
+
+def test_nan_in_nested_bodies_names_every_step():
+    x, h = gw.placeholder("x", "float32", (5,)), gw.placeholder("h", "float32", ())
+
+    def outer(c, e):
+        z, _ = gw.scan(lambda s, u: (s + u, None), c, x)
+        return gw.cond(e > 0, lambda: z + c, lambda: gw.fori(0, 3, lambda i, s: gw.log(s - 60), z)), None
+
+    run = gw.function([x, h], gw.scan(outer, h, x)[0], debug="nan")
+    text = refused(lambda: run(np.array([1, 1, 1, -1, 1], np.float32), 20.0), gw.NumericError, "log makes NaN")
+    places = [line.split(",")[0].strip() for line in text.splitlines() if line.startswith("  in ")]
+    assert places == ["in step 1 of scan", "in branch 0 of switch", "in step 3 of scan"]
+
+
+@pytest.mark.parametrize("mode", ["nan", "check", "bounds"])
+def test_loops_that_draw_are_debugged(mode):
+    """The generator advances as it does without a debugger, and the numbers are the same."""
+    x, found = gw.placeholder("x", "float32", ("T", 3)), []
+    for options in ({}, {"debug": mode}):
+        rng = gw.random.Generator(3)
+        total = gw.Variable(np.zeros(3, np.float32))
+        last, rows = gw.scan(lambda c, e, rng=rng: (c + rng.normal((3,)) * e, c), total, x)
+        run = gw.function([x], [rows, gw.random.gamma(rng, 2.0, shape=(4,))], updates={total: last}, **options)
+        found.append([*(r for _ in range(2) for r in run(np.ones((4, 3), np.float32))), total.value, rng.value])
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
 def test_infinity_is_found_where_it_is_made_though_it_is_hidden_later():
     x = gw.placeholder("x", "float32", ("N",))
     big, at = gw.exp(x), line()

@@ -14,10 +14,12 @@ import numpy as np
 from ...errors import NumericError
 from ...ir.graph import Graph, Value
 from ...ir.interpreter import bind_symbols, evaluate_values
+from ...ir.types import TensorType
 from ...passes.pipelines import GRAPH
 from ...runtime.buffers import Array
 from ...runtime.executable import Executable
 from ..driver import CpuLowered
+from .bodies import Place, is_control, watch_bodies
 from .guarded import Guarded, describe, native, where
 from .statistics import statistics
 
@@ -35,9 +37,11 @@ class NanGuard(Guarded):
     def build(self) -> Executable:
         optimized: Graph = GRAPH.until("dce").run(self.graph).ir
         self.optimized = optimized
-        self.watched = [v for v in optimized if _makes_numbers(v)]
-        results = list(dict.fromkeys((*optimized.roots, *self.watched)))
-        graph = Graph(self.graph.name, self.graph.inputs, self.graph.states, tuple(results))
+        self.watched = [v for v in optimized if is_control(v) or _makes_numbers(v)]
+        plain = [v for v in self.watched if not is_control(v)]
+        inside = [o for v in self.watched if is_control(v) for o in v.operands]
+        self.results = list(dict.fromkeys((*optimized.roots, *plain, *(o for o in inside if _is_made(o)))))
+        graph = Graph(self.graph.name, self.graph.inputs, self.graph.states, tuple(self.results))
         lowered = CpuLowered(graph, self.lowered.target, optimize=False)
         return native(lowered, self.copies)
 
@@ -46,12 +50,14 @@ class NanGuard(Guarded):
         leaves = (*self.graph.inputs, *self.graph.states)
         known = dict(zip(leaves, (*arguments, *(c.array for c in self.copies))))
         self._check_given(known)
-        results = dict.fromkeys((*optimized.roots, *self.watched))
-        made = dict(zip(results, self.inner(*arguments)))
+        made = dict(zip(self.results, self.inner(*arguments)))
         known |= made
+        env = bind_symbols([v.tensor for v in leaves], [known[v].shape for v in leaves])
         for value in self.watched:
-            if not np.isfinite(made[value]).all():
-                self._judge(value, known)
+            if is_control(value):
+                self._look_inside(value, known, env)
+            elif not np.isfinite(made[value]).all():
+                self._judge(value, self._operands(value, known, env), made[value])
         new = dict(optimized.updates)
         states = [made[new[s]] if s in new else known[s] for s in self.graph.states]
         return [made[v] for v in optimized.outputs], states
@@ -66,22 +72,36 @@ class NanGuard(Guarded):
                     "  no variable was updated"
                 )
 
-    def _judge(self, value: Value, known: dict[Value, Array]) -> None:
+    def _operands(self, value: Value, known: dict[Value, Array], env: dict[str, int]) -> list[Array]:
+        return [np.asarray(o) for o in evaluate_values(value.operands, known, env)]
+
+    def _look_inside(self, value: Value, known: dict[Value, Array], env: dict[str, int]) -> None:
+        """Raise NumericError if a value of a loop's or branch's body is where a NaN or an infinity began."""
+
+        def observe(v: Value, operands: list[Array], result: Array, places: tuple[Place, ...]) -> None:
+            if _makes_numbers(v) and not np.isfinite(result).all():
+                self._judge(v, operands, result, places)
+
+        with np.errstate(all="ignore"):
+            watch_bodies(value, self._operands(value, known, env), env, observe)
+
+    def _judge(
+        self, value: Value, operands: list[Array], result: Array, places: tuple[Place, ...] = ()
+    ) -> None:
         """Raise NumericError if the value is where it began."""
-        leaves = (*self.graph.inputs, *self.graph.states)
-        env = bind_symbols([v.tensor for v in leaves], [known[v].shape for v in leaves])
-        operands = [np.asarray(o) for o in evaluate_values(value.operands, known, env)]
-        result = known[value]
         numbers = [o for o in operands if o.dtype.kind == "f"]
         nan = bool(np.isnan(result).any()) and not any(np.isnan(o).any() for o in numbers)
         infinity = bool(np.isinf(result).any()) and all(np.isfinite(o).all() for o in numbers)
         if nan or infinity:
-            self._fail(value, result, operands, "NaN" if nan else "an infinity")
+            self._fail(value, result, operands, "NaN" if nan else "an infinity", places)
 
-    def _fail(self, value: Value, result: Array, operands: list[Array], what: str) -> NoReturn:
+    def _fail(
+        self, value: Value, result: Array, operands: list[Array], what: str, places: tuple[Place, ...]
+    ) -> NoReturn:
         bad = np.isnan(result) if what == "NaN" else np.isinf(result)
         first = tuple(int(i) for i in np.argwhere(bad)[0])
         text = [f"{self.graph.name}: {value.op.name} makes {what}, {where(value.loc)}"]
+        text += [f"  {place}" for place in reversed(places)]
         text.append(f"  {describe(value, 3)}")
         text.append(f"  result: {statistics(result)}; the first at {list(first)}")
         for k, (v, array) in enumerate(zip(value.operands, operands)):
@@ -94,5 +114,11 @@ def _makes_numbers(v: Value) -> bool:
     """Whether a value is computed, of floats, and not told to be infinite."""
     given = [a for a in v.attrs.values() if isinstance(a, float)]
     plain = v.op.kind not in ("leaf", "view") and v.op.name not in _MOVES
-    return plain and v.tensor.dtype.is_float and all(map(math.isfinite, given))
+    floats = isinstance(v.type, TensorType) and v.type.dtype.is_float
+    return plain and floats and not v.regions and all(map(math.isfinite, given))
+
+
+def _is_made(v: Value) -> bool:
+    """Whether a value is computed, rather than given."""
+    return v.op.kind != "leaf" and isinstance(v.type, TensorType)
 

@@ -284,19 +284,30 @@ def fusions_of_calls(graph: Graph, program: Program, regions: Mapping[str, Graph
     """The fusion that each call of a program computes, found by following what the buffers hold; None for copies."""
     holds: dict[str, tuple[Value, int]] = {v.attrs["name"]: (v, 0) for v in (*graph.inputs, *graph.states)}
     waiting = [v for v in graph if v.op.name == "fusion"]
+    inside = [v for v in _in_bodies(graph) if v.op.name == "fusion"]
     found: list[Value | None] = []
     for step in program.calls:
         reads = [None if r in program.constants else holds.get(program.place(r)[0]) for r in step.reads]
         fits = (v for v in waiting if _computes(v, step.kernel.name, regions) and _reads(v, reads))
-        fusion = next(fits, None)
+        fusion = next(fits, None) or next((v for v in inside if _computes(v, step.kernel.name, regions)), None)
         found.append(fusion)
-        if fusion is not None:
+        if fusion in waiting:
             waiting.remove(fusion)
+        elif fusion in inside:
+            inside.remove(fusion)
         for k, w in enumerate(step.writes):
             held = (fusion, k) if fusion is not None else reads[0] if reads else None
             if held is not None:
                 holds[program.place(w)[0]] = held
     return found
+
+
+def _in_bodies(graph: Graph) -> Iterator[Value]:
+    """The values in bodies of loops and branches."""
+    for v in graph:
+        for region in v.regions if v.op.name != "fusion" else ():
+            yield from region
+            yield from _in_bodies(region)
 
 
 def _computes(fusion: Value, kernel: str, regions: Mapping[str, Graph]) -> bool:

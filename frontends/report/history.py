@@ -21,7 +21,7 @@ NEW, REWIRED = "new", "rewired"
 
 @dataclass(eq=False)
 class Node:
-    """One value of a graph, those inside fusions included.
+    """One value of a graph, those inside fusions and bodies included.
 
     Attributes
     ----------
@@ -59,9 +59,11 @@ def _flatten(graph: Graph, nodes: list[Node], bound: Mapping[Value, Node], fusio
             inside = _flatten(region, nodes, {p: made[o] for p, o in zip(region.inputs, v.operands)}, v)
             results[v] = [inside[o] for o in region.outputs]
             made[v] = results[v][0]
-        elif v.op.name == "item":
+        elif v.op.name == "item" and v.operands[0] in results:
             made[v] = results[v.operands[0]][v.attrs["index"]]
         else:
+            for region in v.regions:  # the body of a loop or branch, before it
+                _flatten(region, nodes, {}, None)
             name, operands, attrs = parts[v]
             made[v] = Node(v, tuple(o if isinstance(o, str) else made[o] for o in operands), name, attrs, fusion)
             nodes.append(made[v])
