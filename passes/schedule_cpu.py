@@ -23,6 +23,7 @@ from ..ir.loops import (
     Load,
     Prefetch,
     Reduce,
+    Scalar,
     Stmt,
     Store,
     children,
@@ -31,6 +32,7 @@ from ..ir.loops import (
     statements,
     walk,
 )  # fmt: skip
+from ..ir.scalars import SCALARS
 from .cpu_model import CpuModel
 from .schedule_contraction import Choice, schedule_contraction
 from .schedule_random import drawing_loop, with_draws_apart
@@ -184,7 +186,7 @@ def vectorize(s: For, cpu: CpuModel) -> For:
         else:
             body.append(t)
     if across and lanes > 1:
-        count = _abreast(s) if any(isinstance(t, For) for t in body) else INTERLEAVE
+        count = _abreast(s) if any(isinstance(t, For) for t in body) else _side_by_side(s, cpu)
         lanes = interleaved(lanes, s.extent, count)
         return For(s.var, s.extent, tuple(body), "vector", lanes)
     return with_fields(s, body=tuple(body))
@@ -195,6 +197,13 @@ def _abreast(s: For) -> int:
     reductions = [t.value for t in s.body if isinstance(t, Let) and isinstance(t.value, Reduce)]
     plain = all(r.combiner in PLAIN and len(set(walk(r.body))) <= SHORT_TERM for r in reductions)
     return max(ABREAST // len(reductions), 1) if reductions and plain else 1
+
+
+def _side_by_side(s: For, cpu: CpuModel) -> int:
+    """Vectors of a map that are computed side by side: more where chains are long, and registers many."""
+    values = [t.value for t in s.body if isinstance(t, (Let, Store))]
+    long = any(isinstance(e, Scalar) and not SCALARS[e.op].machine for v in values for e in walk(v))
+    return 2 * INTERLEAVE if long and cpu.registers >= 32 else INTERLEAVE
 
 
 def interleaved(lanes: int, extent: Dim, count: int = INTERLEAVE) -> int:
