@@ -67,6 +67,9 @@ BLOCK_BYTES = 1 << 21
 LEAST_BLOCK = 128
 """Rows of a block at least: for each block, B is packed again."""
 
+MIRROR_DEPTH = 512
+"""Products summed for an element from which it may be stored apart from its neighbours."""
+
 BAND = 2
 """Tiles of rows that share columns of B, where B is not packed."""
 
@@ -155,6 +158,7 @@ def _plan(kernel: Kernel, cpu: CpuModel) -> tuple[Contraction, Choice | str] | N
     width = _panel_width(c)
     if width is not None:
         return c, _prepared(c, cpu, width)
+    c = _mirrored(c, cpu)
     lanes = cpu.lanes(c.total.dtype)
     lane_axis = _lane_axis(c, lanes)
     unit = strides(c.b, c.column) <= {0, 1}
@@ -169,6 +173,26 @@ def _plan(kernel: Kernel, cpu: CpuModel) -> tuple[Contraction, Choice | str] | N
     pack = not windowed and many_rows
     overlap = not pack and not kernel.inplace and _overlaps(c, cpu)
     return c, _choose(c, cpu, pack, overlap)
+
+
+def _mirrored(c: Contraction, cpu: CpuModel) -> Contraction:
+    """The product with its operands exchanged, where the rows of the result fill tiles better than its columns.
+
+    So it is with gradients of weights ``[outputs, inputs]``, whose sum runs over a batch. Elements are then stored
+    apart, which costs little after a long sum.
+    """
+    if len(c.loops) != 2 or len(c.axes) != 1 or len(c.rows) != 1:
+        return c
+    (k, depth), = c.axes
+    row, column = (v for v, _ in c.loops)
+    along = strides(c.a, row) == strides(c.b, column) == {1} and k not in (row, column)
+    m, n = c.extent(row), c.extent(column)
+    wide = cpu.tile_lanes(c.total.dtype, symbol("N")) * 2
+    if not along or not at_least(depth, MIRROR_DEPTH) or not isinstance(m, int) or not isinstance(n, int):
+        return c
+    if n < wide or m % wide or m < 2 * n:
+        return c
+    return with_fields(c, loops=((column, n), (row, m)), a=c.b, b=c.a)
 
 
 def _panel_width(c: Contraction) -> int | None:

@@ -22,6 +22,7 @@ from graphwright.passes.schedule_contraction import schedule_contraction
 SHAPES = [
     (1, 1, 1), (1, 7, 33), (3, 1, 5), (2, 300, 2), (8, 16, 32), (13, 17, 31), (32, 32, 32), (33, 65, 40), (40, 9, 33),
     (64, 100, 10), (96, 33, 130), (128, 40, 65), (257, 31, 96), (41, 7, 300),
+    (128, 520, 40),
 ]  # fmt: skip
 WIDE = CpuModel(vector_bytes=32, registers=32, tile_bytes=64)
 
@@ -141,6 +142,15 @@ def loops(body: tuple[Stmt, ...]) -> list[For]:
 
 def test_few_rows_are_not_worth_packing():
     assert panel_of(scheduled(16, 256, 256)) is None
+
+
+@pytest.mark.parametrize(("m", "n", "longer"), [(128, 40, "m"), (128, 64, "m"), (64, 40, "n"), (136, 64, "n")])
+def test_gradients_of_weights_run_along_their_longer_axis(m, n, along):
+    text = DOT.format(m=m, k=600, n=n, rows=600, columns=n, at="r, j").replace(f"f32[{m}, 600]", f"f32[600, {m}]")
+    kernel = schedule_contraction(parse_kernel(text.replace("[i, r]", "[r, i]")), WIDE)
+    verify_kernel(kernel)
+    count, _, columns = panel_of(kernel).shape
+    assert count * columns == m if along == "m" else n <= count * columns < m
 
 
 def test_rows_of_a_matrix_that_is_not_packed_come_in_bands():
