@@ -36,6 +36,7 @@ from .schedule_cuda import schedule_cuda
 from .simplify import simplify
 from .sink import sink
 from .stabilize import stabilize
+from .unroll import unroll
 
 __all__ = [
     "GRAPH", "PLAIN", "cpu_kernel_pipeline", "cuda_kernel_pipeline", "kernel_key", "prepared_pipeline",
@@ -62,6 +63,7 @@ GRAPH = Pipeline([
     _deep("legalize", legalize, requires=("simple",), establishes=("legal",), why="the forms that schedules know"),
     _deep("recanonicalize", canonicalize, requires=("legal",), why="what legalization moved may cancel"),
     _deep("lay-out", lay_out, requires=("legal",), why="when no rule would turn products back"),
+    _deep("unroll", unroll, requires=("legal",), why="when each step is as good as it gets"),
     Pass("cse", cse, requires=("canonical",), why="after rewriting, equal values are one again"),
     _deep("dce", dce, establishes=("clean",), why="nothing that fusion would have to skip"),
     _deep("fuse", fuse, requires=("legal", "clean"), establishes=("fused",), why="last: it draws the kernels' borders"),

@@ -144,7 +144,7 @@ def test_few_rows_are_not_worth_packing():
     assert panel_of(scheduled(16, 256, 256)) is None
 
 
-@pytest.mark.parametrize(("m", "n", "longer"), [(128, 40, "m"), (128, 64, "m"), (64, 40, "n"), (136, 64, "n")])
+@pytest.mark.parametrize(("m", "n", "along"), [(128, 40, "m"), (128, 64, "m"), (64, 40, "n"), (136, 64, "n")])
 def test_gradients_of_weights_run_along_their_longer_axis(m, n, along):
     text = DOT.format(m=m, k=600, n=n, rows=600, columns=n, at="r, j").replace(f"f32[{m}, 600]", f"f32[600, {m}]")
     kernel = schedule_contraction(parse_kernel(text.replace("[i, r]", "[r, i]")), WIDE)

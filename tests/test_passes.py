@@ -25,12 +25,16 @@ from graphwright.passes.fold import LIMIT, fold
 from graphwright.passes.hoist import hoist
 from graphwright.passes.lay_out import lay_out
 from graphwright.passes.manager import Pass, Pipeline
+from graphwright.passes.merge_loops import merge_loops
 from graphwright.passes.prune_loops import prune_loops
 from graphwright.passes.simplify import simplify
 from graphwright.passes.sink import sink
 from graphwright.passes.stabilize import stabilize, stabilize_values
+from graphwright.passes.unroll import unroll
 
-PASSES = {f.__name__: f for f in (canonicalize, fold, simplify, stabilize, cse, dce, prune_loops, hoist, sink, lay_out)}
+PASSES = {f.__name__: f for f in (
+    canonicalize, fold, simplify, stabilize, cse, dce, merge_loops, prune_loops, hoist, sink, lay_out, unroll,
+)}  # fmt: skip
 f32, f64, i64, bool_ = map(as_dtype, ("float32", "float64", "int64", "bool"))
 N = symbol("N")
 SIZES = {"N": 4, "K": 3, "T": 3}
