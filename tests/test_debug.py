@@ -236,6 +236,21 @@ def test_a_wrong_kernel_is_named_with_the_pass_that_made_it(monkeypatch):
     assert f"@{culprit.kernel} " in message and at in str(culprit)
 
 
+def test_a_wrong_kernel_in_a_loop_is_named_with_the_step(monkeypatch):
+    wrong_kernel(monkeypatch)
+    x, h = gw.placeholder("x", "float32", ("T", 3)), gw.placeholder("h", "float32", (3,))
+
+    def step(c, e):
+        taken, step.at = gw.cond(e[0] > 0, lambda: gw.sin(c) + e, lambda: c * 0.5), line()
+        return taken, None
+
+    function = gw.function([x, h], gw.scan(step, h, x)[0], debug="check")
+    arrays = np.array([[-1, 0, 1], [-2, 0, 0], [1, 2, 3]], np.float32), np.ones(3, np.float32)
+    places = ["in branch 1 of switch", "in step 2 of scan"]
+    refused(lambda: function(*arrays), gw.CheckError, "kernel @", step.at, *places, "differ")
+    assert function(-arrays[0] * arrays[0], arrays[1]).tolist() == [0.125] * 3
+
+
 def test_a_wrong_plan_of_memory_is_told_from_wrong_kernels(monkeypatch):
     x = gw.placeholder("x", "float32", ("N",))
     w = gw.Variable(np.ones(40, np.float32), name="w")  # several vectors

@@ -22,6 +22,8 @@ from ...ir.types import TupleType
 from ...passes.pipelines import GRAPH
 from ...runtime.buffers import Array
 from ...runtime.executable import Executable
+from .bodies import Place
+from .check_bodies import BodyFault, BodyKernels
 from .compare import Difference, Reference
 from .guarded import Fused, Guarded, describe, kernel_names, lines, native, where
 
@@ -93,6 +95,7 @@ class CheckGuard(Guarded):
 
     def build(self) -> Executable:
         self.kernels, self.each, self.names = exposed(self.lowered.optimized, self)
+        self.bodies = BodyKernels(self.lowered.optimized, self)
         return native(self.lowered, self.copies)
 
     def run(self, arguments: list[Array]) -> tuple[list[Array], list[Array]]:
@@ -102,7 +105,8 @@ class CheckGuard(Guarded):
         known |= dict(zip(self.kernels.values, self.each(*arguments)))
         fault = self.kernels.fault(known, self.names)
         if fault is not None:
-            self._fail_kernel(fault)
+            self._fail_kernel(fault.kernel, fault.value, fault.region, fault.difference)
+        self._check_bodies(known)
         roots = [known[v] for v in self.kernels.fused.roots]
         reference = Reference(self.graph, given)
         found = reference.first_difference(roots)
@@ -112,13 +116,25 @@ class CheckGuard(Guarded):
         self._compare_program(outputs, roots)
         return outputs, [c.array for c in self.copies]
 
-    def _fail_kernel(self, fault: KernelFault) -> NoReturn:
-        head = f"{self.graph.name}: kernel @{fault.kernel} is not what its ops say: {fault.value.op.name}, "
-        computed = ", ".join(lines(v for v in fault.region if v.operands)) or "unknown lines"
-        raise CheckError(
-            f"{head}{where(fault.value.loc)}\n  {describe(fault.value, 3)}\n  {fault.difference}\n"
-            f"  the kernel computes what stands {computed}\n  no variable was updated"
-        )
+    def _check_bodies(self, known: Mapping[Value, Array]) -> None:
+        leaves = (*self.kernels.fused.inputs, *self.kernels.fused.states)
+        env = bind_symbols([v.tensor for v in leaves], [known[v].shape for v in leaves])
+        try:
+            self.bodies.check(known, env)
+        except BodyFault as fault:
+            region = fault.fusion.regions[0]
+            name = kernel_names(self.lowered).get(id(region), "?")
+            self._fail_kernel(name, region.outputs[fault.result], region, fault.difference, fault.places)
+
+    def _fail_kernel(
+        self, kernel: str, value: Value, region: Graph, difference: Difference, places: Sequence[Place] = ()
+    ) -> NoReturn:
+        head = f"{self.graph.name}: kernel @{kernel} is not what its ops say: {value.op.name}, {where(value.loc)}"
+        computed = ", ".join(lines(v for v in region if v.operands)) or "unknown lines"
+        raise CheckError("\n".join([
+            head, *(f"  {place}" for place in reversed(places)), f"  {describe(value, 3)}\n  {difference}",
+            f"  the kernel computes what stands {computed}\n  no variable was updated",
+        ]))  # fmt: skip
 
     def _fail_pass(self, given: Sequence[Array], root: int, difference: Difference) -> NoReturn:
         value, found = first_rewritten(self.graph, given) or (self.graph.roots[root], difference)
