@@ -56,10 +56,18 @@ def _hoisted(scan: Scan, used: set[int]) -> Sequence[Value] | None:
 
 def _moved_in(scan: Scan) -> dict[Value, Value]:
     """Captures that are free to compute, which then need no memory: what they are in the body instead."""
-    free = [(outer, p) for outer, p in zip(scan.captures, scan.captured) if outer.op.name in _MADE_INSIDE]
-    kept = [(outer, p) for outer, p in zip(scan.captures, scan.captured) if outer.op.name not in _MADE_INSIDE]
+    readers = users(scan.body)
+    pairs = list(zip(scan.captures, scan.captured))
+    free = [(o, p) for o, p in pairs if o.op.name in _MADE_INSIDE or _turned_factor(o, p, readers.get(p, []))]
+    kept = [pair for pair in pairs if pair not in free]
     scan.captures, scan.captured = [outer for outer, _ in kept], [p for _, p in kept]
     return {p: outer.with_operands([scan.capture(o) for o in outer.operands]) for outer, p in free}
+
+
+def _turned_factor(outer: Value, inside: Value, readers: Sequence[Value]) -> bool:
+    """Whether a capture is a transposed matrix that only products read: they decide how (`passes.lay_out`)."""
+    turned = outer.op.name == "transpose" and outer.tensor.rank == 2
+    return turned and all(u.op.name == "dot" and u.operands[0] is not inside for u in readers)
 
 
 def _invariants(body: Graph, varying: set[Value]) -> list[Value]:
