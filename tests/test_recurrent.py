@@ -28,7 +28,7 @@ def test_programs_do_not_grow_with_the_length():
             assert a.count(what) == b.count(what)
 
 
-@pytest.mark.parametrize("B, H, inputs", [(4, 16, 8), (8, 32, 16)])
+@pytest.mark.parametrize("B, H, inputs", [(8, 32, 16), (16, 64, 8)])
 def test_memory_of_the_gradient(B: int, H: int, inputs: int):
     """Of a step are kept: h, c, four gates; the cotangents of the gates lie where their inputs' products were."""
     step = training_step("T", B, H, inputs)
