@@ -252,10 +252,10 @@ class Compiled:
     """A compiled function: what runs, what it was made from, and what an artifact needs of it."""
 
     def __init__(self, lowered: Lowered, image: Image, signature: Signature, cells: Sequence[Cell]) -> None:
-        self.lowered = lowered
-        self.image = image
         from .prepare import prepared
 
+        self.lowered = lowered
+        self.image = image
         self.signature = signature
         self.cells = tuple(cells)
         made, preparation = prepared(lowered, signature, cells)

@@ -71,7 +71,6 @@ GRAPH = Pipeline([
 """From the user's graph to a graph of fusions."""
 
 
-
 def prepared_pipeline(cpu: CpuModel, keep: Callable[[Graph | None], object]) -> Pipeline:
     """`GRAPH` for a function whose prepared states the driver provides; `keep` is given the graph that updates them."""
 
