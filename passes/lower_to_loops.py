@@ -14,7 +14,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from ..errors import CompileError
-from ..ir.dims import Dim, equal, simplify, symbol
+from ..ir.dims import Dim, at_most, dim_min, equal, simplify, symbol
 from ..ir.dims import symbols as symbols_of
 from ..ir.graph import Graph, Value
 from ..ir.lexer import is_identifier
@@ -199,17 +199,17 @@ def _lower_nest(inliner: _Inliner, nest: list[int], group: Graph, outputs: tuple
     shape = _loops(group.outputs[nest[0]], group)
     names = list(itertools.islice(_names("i", itertools.count(), inliner.taken), len(shape)))
     inliner.extents.update(zip(names, shape))
-    place = _Placement(names, inliner.taken)
+    place = _Placement(names, shape, inliner.taken)
     stores: list[list[Stmt]] = [[] for _ in range(len(names) + 1)]
     parts = [(k, part, at) for k in nest for part, at in _parts(group.outputs[k], group, names)]
     for k, part, at in sorted(parts, key=lambda p: p[1].tensor.rank):  # outer values are known to inner loops
         rank = part.tensor.rank
         expr = inliner.at(part, [symbol(n) for n in names[:rank]])
-        value = place.bind_reductions(expr)
+        value = place.bind_reductions(expr, rank)
         if len(parts) > 1:  # all values first, then the stores: one may overwrite what another reads
             value = place.bind(value, rank, known_as=expr)
         stores[rank].append(Store(outputs[k], tuple(map(Index, at)), value))
-    return place.assemble(shape, stores)
+    return place.assemble(stores)
 
 
 def _parts(v: Value, group: Graph, names: Sequence[str]) -> Iterator[tuple[Value, list[Dim]]]:
@@ -226,34 +226,48 @@ def _parts(v: Value, group: Graph, names: Sequence[str]) -> Iterator[tuple[Value
 class _Placement:
     """Statements by loop depth; reductions are bound at the depth their variables need."""
 
-    def __init__(self, names: list[str], taken: set[str]) -> None:
-        self.names = names
-        self._temps = _names("t", itertools.count(), taken)
+    def __init__(self, names: list[str], shape: Shape, dimensions: set[str]) -> None:
+        self.names, self.shape, self.dimensions = names, shape, dimensions
+        self._temps = _names("t", itertools.count(), dimensions)
         self.levels: list[list[Stmt]] = [[] for _ in range(len(names) + 1)]
         self._depth: dict[str, int] = {n: k + 1 for k, n in enumerate(names)}
         self._memo: dict[Expr, Expr] = {}
 
-    def bind_reductions(self, e: Expr, inside: frozenset[str] = frozenset()) -> Expr:
-        """`e` with each reduction replaced by a temporary, where no outer reduction is in the way."""
+    def bind_reductions(self, e: Expr, rank: int, inside: frozenset[str] = frozenset()) -> Expr:
+        """`e`, which is read at depth `rank`, with a temporary for each reduction that is in no other's way."""
         key = e
         if key in self._memo:
             return self._memo[key]
         result = e
         if isinstance(e, Scalar):
-            result = Scalar(e.op, tuple(self.bind_reductions(a, inside) for a in e.args), e.dtype)
+            result = Scalar(e.op, tuple(self.bind_reductions(a, rank, inside) for a in e.args), e.dtype)
         elif isinstance(e, Load):
-            indices = tuple(self.bind_reductions(i, inside) for i in e.indices)
-            guard = self.bind_reductions(e.guard, inside) if e.guard is not None else None
+            indices = tuple(self.bind_reductions(i, rank, inside) for i in e.indices)
+            guard = self.bind_reductions(e.guard, rank, inside) if e.guard is not None else None
             result = Load(e.buffer, indices, guard)
         elif isinstance(e, Reduce):
             own = inside | {v for v, _ in e.axes}
-            result = Reduce(e.combiner, e.axes, self.bind_reductions(e.body, own), e.dtype)
+            result = Reduce(e.combiner, e.axes, self.bind_reductions(e.body, rank, own), e.dtype)
             if not free_symbols(result) & inside:
                 depth = max((self._depth.get(s, 0) for s in free_symbols(result)), default=0)
-                result = self.bind(result, depth)
+                result = self.bind(self._where_read(result, depth, rank), depth)
         if not free_symbols(e) & inside:
             self._memo[key] = result
         return result
+
+    def _where_read(self, e: Reduce, depth: int, rank: int) -> Reduce:
+        """A reduction outside of the loops that read it: of nothing where these are empty, and its operands perhaps."""
+        if not any(isinstance(x, Load) and self._needs_an_element(x) for x in walk(e)):
+            return e
+        (var, extent), *others = e.axes
+        for n in self.shape[depth:rank]:
+            extent = extent if at_most(1, n) else extent * dim_min(1, n)
+        return Reduce(e.combiner, ((var, extent), *others), e.body, e.dtype)
+
+    def _needs_an_element(self, x: Load) -> bool:
+        """Whether a load's index is the same in each iteration, along an axis that may be empty."""
+        fixed = (free_symbols(i) <= self.dimensions and not at_most(1, n) for i, n in zip(x.indices, x.buffer.shape))
+        return x.guard is None and any(fixed)
 
     def bind(self, e: Expr, depth: int, known_as: Expr | None = None) -> Temp:
         """A temporary for an expression, for the statements at a depth.
@@ -270,11 +284,12 @@ class _Placement:
             self._memo[known_as] = temp
         return temp
 
-    def assemble(self, shape: Shape, last: list[list[Stmt]]) -> list[Stmt]:
+    def assemble(self, last: list[list[Stmt]]) -> list[Stmt]:
         """The loops; the last statements of a depth come after the loops inside, which read what they overwrite."""
-        body: list[Stmt] = [*self.levels[len(shape)], *last[len(shape)]]
-        for depth in reversed(range(len(shape))):
-            body = [*self.levels[depth], For(self.names[depth], shape[depth], tuple(body)), *last[depth]]
+        rank = len(self.shape)
+        body: list[Stmt] = [*self.levels[rank], *last[rank]]
+        for depth in reversed(range(rank)):
+            body = [*self.levels[depth], For(self.names[depth], self.shape[depth], tuple(body)), *last[depth]]
         return body
 
 

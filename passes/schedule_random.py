@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as with_fields
 
-from ..ir.dims import Dim, dim_min, floordiv, symbol
+from ..ir.dims import Dim, dim_min, floordiv, symbol, symbols
 from ..ir.dtypes import uint64
 from ..ir.loops import (
     Alloc,
@@ -70,7 +70,7 @@ def with_draws_apart(s: For) -> tuple[For, list[Draw]]:
     position: Dim = 0
     for name, extent in zip(names, extents):
         position = position * extent + (0 if extent == 1 else symbol(name))
-    draws = _draws(inner.body, names, position, tuple(extents))
+    draws = _draws(inner.body, names, position, tuple(extents)) if symbols(position) else {}
     if not draws:
         return s, []
     index = tuple(Index(symbol(n)) for n in names)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import faulthandler
 import multiprocessing
 import os
 import random
@@ -220,6 +221,7 @@ class Worker:
 
 def _serve(connection: Any) -> None:
     np.seterr(all="ignore")
+    faulthandler.enable()  # a crash says where
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other process ends this one
     while True:
         try:

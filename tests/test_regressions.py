@@ -12,6 +12,7 @@ from graphwright.ir import dims
 from graphwright.ir.broadcasting import full
 from graphwright.ir.dtypes import DTYPES, float32
 from graphwright.ir.graph import Graph, topological
+from graphwright.ir.interpret_program import interpret_program
 from graphwright.ir.interpreter import interpret
 from graphwright.ir.loops import For, statements
 from graphwright.ir.op import OPS
@@ -166,3 +167,27 @@ def test_a_dimension_that_nothing_gives_is_refused() -> None:
     g = graph([input_value("x", (N,), "float32")], [OPS["dim"](value=M * N + 1, dtype=float32)])
     with pytest.raises(VerifyError, match="no input or state has the dimension M"):
         verify_graph(g)
+
+
+def test_one_number_is_drawn_from_the_whole_key() -> None:
+    """The position 0 of a single number was taken for the index 0 of the key's first word, and moved with the lanes."""
+    key = OPS["state"](name="key", shape=(4,), dtype=DTYPES["uint32"])
+    g = Graph("one", (), (key,), (OPS["reshape"](OPS["random_bits"](key, stream=1), shape=(1,)),), ())
+    words = np.array([3, 1, 4, 1], np.uint32)
+    (expected,), _ = interpret(g, [], [words])
+    compiled = compile_graph(g, [Cell("key", words)], structure=["list", "*"])
+    np.testing.assert_array_equal(compiled.executable()[0], expected)
+
+
+@pytest.mark.parametrize("rows", [0, 3], ids=str)
+def test_no_row_of_an_empty_array_is_read(rows: int) -> None:
+    """The sum over a row that all elements share was made before their loop, also where there are no rows."""
+    x = input_value("x", (N, 16), "float32")
+    first = OPS["take"](x, full((N,), 0, DTYPES["int64"]), axis=0)
+    g = graph([x], [OPS["sum"](first, axes=(1,))])
+    array = np.arange(rows * 16, dtype=np.float32).reshape(rows, 16)
+    compiled = compile_graph(g, structure=["list", "*"])
+    results = [interpret(g, [array])[0][0], compiled.executable(array)[0]]
+    results.append(interpret_program(compiled.lowered.program, [array], [], {"N": rows})[0][0])
+    for result in results:
+        np.testing.assert_array_equal(result, np.full(rows, np.sum(np.arange(16)), np.float32))
