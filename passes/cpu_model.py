@@ -24,6 +24,10 @@ class CpuModel:
     tile_bytes: int = 0
     masked_bytes: int = 0
 
+    def folds_masked(self, nbytes: int) -> bool:
+        """Whether a masked load of so many bytes can be a part of the instruction that uses it (AVX-512)."""
+        return self.masked_bytes > 0 and self.registers == 32 and nbytes in (16, 32, 64)
+
     def lanes(self, dtype: DType) -> int:
         """Elements of a dtype in one vector register."""
         return self.vector_bytes // dtype.itemsize

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from ...ir.dims import Dim, Op, Poly
 from ...ir.dtypes import int64
+from ...passes.cpu_model import CpuModel
 from .instructions import Val, emit_scalar, lane_numbers, splat
 
 __all__ = ["FunctionText", "ModuleText"]
@@ -15,11 +16,11 @@ __all__ = ["FunctionText", "ModuleText"]
 class ModuleText:
     """The text of one LLVM module while it is written: functions, declarations, metadata nodes.
 
-    `masked_bytes` is the target's (`CpuModel`).
+    `model` is the target's.
     """
 
-    def __init__(self, masked_bytes: int = 0) -> None:
-        self.masked_bytes = masked_bytes
+    def __init__(self, model: CpuModel | None = None) -> None:
+        self.model = model or CpuModel()
         self.functions: list[str] = []
         self._declarations: dict[str, None] = {}
         self._metadata: list[str] = []

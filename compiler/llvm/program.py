@@ -31,7 +31,7 @@ def emit_program(program: Program, target: CpuTarget, clock: str | None = None) 
     the inputs, states and outputs; dims the values of the program's symbols; it returns 0. If the state
     `clock` is given, it gets the dims, the time, and of each call how long and how often it ran (`_Clock`).
     """
-    module = ModuleText(target.model.masked_bytes)
+    module = ModuleText(target.model)
     for kernel in program.kernels:
         emit_kernel(kernel, module)
     for name, array in program.constants.items():
@@ -44,7 +44,7 @@ def emit_modules(program: Program, target: CpuTarget, clock: str | None = None) 
     """The same as several modules, which can be compiled at once: one for each kernel, then one for the rest."""
     end = attributes(target)
     for kernel in program.kernels:
-        module = ModuleText()
+        module = ModuleText(target.model)
         emit_kernel(kernel, module)
         text = module.text().replace(f"define internal void @{kernel.name}(", f"define hidden void @{kernel.name}(", 1)
         yield "\n".join([f"declare hidden void {PARALLEL}", text, end])
