@@ -218,7 +218,11 @@ class Profile:
     @cached_property
     def roofline(self) -> Roofline:
         """What this machine can do at most."""
-        return roofline()
+        rates = [
+            evaluate(step.work.single, env) * calls / seconds
+            for env, calls, step, seconds in self._measured() if seconds
+        ]
+        return roofline(max(rates, default=0.0))
 
     @property
     def seconds_of(self) -> dict[str, float]:

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from ..errors import CompileError
 from ..ir.dims import Dim
 from ..ir.graph import Graph, Value, make, users
 from ..ir.op import OPS
@@ -274,7 +275,7 @@ class _Rebuild:
         self.regions: dict[tuple[int, ...], Graph] = {}
 
     def values(self, roots: Sequence[Value]) -> list[Value]:
-        stack = list(roots)
+        stack, waiting = list(roots), set[Value]()
         while stack:
             v = stack[-1]
             missing = [o for o in self._needs(v) if o not in self.done]
@@ -282,7 +283,10 @@ class _Rebuild:
                 stack.pop()
                 if v not in self.done:
                     self._make(v)
+            elif v in waiting:
+                raise CompileError(f"fuse: the group of {v.op.name} waits for itself, through {missing[0].op.name}")
             else:
+                waiting.add(v)
                 stack.extend(missing)
         return [self.done[v] for v in roots]
 

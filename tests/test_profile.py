@@ -186,6 +186,16 @@ def test_the_machine_is_measured_once():
     assert 1e6 < clock_rate() < 1e11
 
 
+def test_a_roofline_that_a_kernel_exceeds_is_measured_again(monkeypatch, tmp_path):
+    monkeypatch.setenv("GRAPHWRIGHT_CACHE_DIR", str(tmp_path))
+    rates = iter([1e9, 3e9, 2e9])
+    monkeypatch.setattr("graphwright.compiler.roofline._peak_flops", lambda threads: next(rates))
+    monkeypatch.setattr("graphwright.compiler.roofline._bandwidth", lambda nbytes, threads: 1e9)
+    assert roofline().flops == roofline(0.9e9).flops == 1e9
+    assert roofline(2e9).flops == roofline(2.5e9).flops == 3e9
+    assert roofline(4e9).flops == 3e9  # the larger figure remains
+
+
 def test_the_roofline_is_the_slower_of_arithmetic_and_memory():
     machine = Roofline(1e9, ((1000, 1e9), (10**6, 1e8)), 1)
     assert machine.seconds(2000, 0, 10) == 2e-6
