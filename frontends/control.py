@@ -96,7 +96,7 @@ def scan(
     reverse : start at the last element. Outputs stay at the index of their elements.
     unroll : how many steps the compiled loop does at a time.
     checkpoint : keep for the gradient only the carries before every `checkpoint`-th step (``"sqrt"``: the root of
-        a known length), and compute what is between them again.
+        the length), and compute what is between them again.
     truncate_gradient : only the last `truncate_gradient` steps that run have a gradient; all before is constant.
 
     Returns

@@ -6,18 +6,15 @@ scan of a segment. What is left over at the end, less than a segment, is a scan 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from ..errors import DimensionError
-from ..ir.dims import Dim, dim_min, floordiv
+from ..ir.dims import Dim, dim_max, dim_min, floordiv, isqrt
 from ..ir.dtypes import int64
 from ..ir.graph import Graph, Value, make
 from ..ir.op import OPS
 from ..ir.ops.movement import slice_axis
 from ..ir.region import Trace
-from .shapes import fail
 
 __all__ = ["LoopBody", "segments"]
 
@@ -52,13 +49,7 @@ def segments(
     body: LoopBody, carries: Sequence[Value], sequences: Sequence[Value], n: Dim, checkpoint: int | str | None,
     truncate: int | None,
 ) -> Results:
-    """A scan with checkpoints every so many steps, and a gradient of the last so many.
-
-    Raises
-    ------
-    DimensionError
-        If the distance of checkpoints is to be the root of a length that is not known.
-    """
+    """A scan with checkpoints every so many steps (``"sqrt"``: the root of all), and a gradient of the last so many."""
     if truncate is None:
         return _checkpointed(body, carries, sequences, n, checkpoint)
     tail = dim_min(n, truncate)
@@ -84,10 +75,7 @@ def _checkpointed(
 ) -> Results:
     if checkpoint is None:
         return body.scan(carries, sequences, n)
-    if checkpoint == "sqrt" and not isinstance(n, int):
-        advice = "give the distance of checkpoints as an integer"
-        fail("scan", DimensionError, f'checkpoint="sqrt" needs a known length, not {n}', (), advice)
-    size = max(1, math.isqrt(int(n))) if checkpoint == "sqrt" else int(checkpoint)  # type: ignore[call-overload]
+    size: Dim = dim_max(1, isqrt(n)) if checkpoint == "sqrt" else int(checkpoint)
     count = floordiv(n, size)
 
     def whole(first: Sequence[Value], xs: Sequence[Value], length: Dim) -> Results:
@@ -117,7 +105,7 @@ def _two_parts(
 
 
 def _scan_of_scans(
-    body: LoopBody, carries: Sequence[Value], sequences: Sequence[Value], count: Dim, size: int
+    body: LoopBody, carries: Sequence[Value], sequences: Sequence[Value], count: Dim, size: Dim
 ) -> Results:
     """`count` segments of `size` steps."""
     trace = Trace()

@@ -9,6 +9,7 @@ non-negative integers.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
 from functools import lru_cache
@@ -33,6 +34,7 @@ __all__ = [
     "evaluate",
     "floordiv",
     "from_terms",
+    "isqrt",
     "join",
     "mod",
     "product",
@@ -41,13 +43,14 @@ __all__ = [
     "symbol",
     "symbols",
     "terms_of",
+    "with_remainders",
 ]
 
 INT64_MAX = 2**63 - 1
 
 
 class Op:
-    """An irreducible ``//``, ``%``, ``max`` or ``min`` of dims; an atom of `Poly`."""
+    """An irreducible ``//``, ``%``, ``max``, ``min`` or ``isqrt`` of dims; an atom of `Poly`."""
 
     __slots__ = ("args", "kind", "_hash")
 
@@ -63,7 +66,7 @@ class Op:
         return self._hash
 
     def __str__(self) -> str:
-        if self.kind in ("max", "min"):
+        if self.kind in ("max", "min", "isqrt"):
             return f"{self.kind}({', '.join(map(str, self.args))})"
         left, right = (_parenthesized(a) for a in self.args)
         if "*" in right.replace("**", "") and not right.startswith("("):  # N // (2*M)
@@ -338,6 +341,23 @@ def _lower_bound(monomial: Monomial, c: int) -> list[tuple[Monomial, Fraction]]:
     return [(monomial, Fraction(c))]
 
 
+def with_remainders(dim: Dim) -> Dim:
+    """The same dim with ``a % b`` for ``a - b*(a // b)``, which is smaller than `join` could know."""
+    for monomial, c in terms_of(dim):
+        for atom, power in monomial if c < 0 else ():
+            if isinstance(atom, Op) and atom.kind == "//" and power == 1:
+                a, b = atom.args
+                times, rest = _split(from_terms({tuple(x for x in monomial if x[0] != atom): -c}), b)
+                other = dim + times * (mod(a, b) + b * floordiv(a, b) - a) if rest == 0 else dim
+                if _negative_terms(other) < _negative_terms(dim):
+                    return with_remainders(other)
+    return dim
+
+
+def _negative_terms(dim: Dim) -> int:
+    return sum(c < 0 for _, c in terms_of(dim))
+
+
 def join(*dims: Dim) -> Dim:
     """A dim that is at least each of the given ones (whose terms are all positive), free of ``max``.
 
@@ -355,7 +375,9 @@ def join(*dims: Dim) -> Dim:
 
 def _non_negative(atom: Op) -> bool:
     if atom.kind == "%":
-        return isinstance(atom.args[1], int) and atom.args[1] > 0
+        return at_most(1, atom.args[1])
+    if atom.kind == "isqrt":
+        return True
     if atom.kind == "max":
         return any(at_most(0, a) for a in atom.args)
     return all(at_most(0, a) for a in atom.args)
@@ -384,6 +406,21 @@ def dim_min(*dims: Dim) -> Dim:
     return _extremum("min", dims)
 
 
+def isqrt(dim: Dim) -> Dim:
+    """The root of a non-negative dim, rounded down.
+
+    Raises
+    ------
+    DimensionError
+        If it is a negative constant.
+    """
+    if not isinstance(dim, int):
+        return _atom("isqrt", dim)
+    if dim < 0:
+        raise DimensionError(f"the root of {dim}")
+    return math.isqrt(dim)
+
+
 def symbols(dim: Dim) -> set[str]:
     """The names that occur in a dim."""
     found: set[str] = set()
@@ -394,7 +431,9 @@ def symbols(dim: Dim) -> set[str]:
     return found
 
 
-_APPLY: dict[str, Callable[..., Dim]] = {"//": floordiv, "%": mod, "max": dim_max, "min": dim_min}
+_APPLY: dict[str, Callable[..., Dim]] = {
+    "//": floordiv, "%": mod, "max": dim_max, "min": dim_min, "isqrt": isqrt,
+}  # fmt: skip
 
 
 def substitute(dim: Dim, values: Mapping[str, Dim]) -> Dim:
@@ -502,7 +541,10 @@ def _vanishes(difference: Poly) -> bool:
     import sympy
 
     names = {s: sympy.Symbol(s, integer=True, nonnegative=True) for s in found}
-    functions = {"max": sympy.Max, "min": sympy.Min, "//": lambda p, q: sympy.floor(p / q), "%": sympy.Mod}
+    functions = {
+        "max": sympy.Max, "min": sympy.Min, "//": lambda p, q: sympy.floor(p / q), "%": sympy.Mod,
+        "isqrt": lambda p: sympy.floor(sympy.sqrt(p)),
+    }  # fmt: skip
 
     def convert(dim: Dim) -> sympy.Expr:
         return sympy.Add(*(

@@ -321,6 +321,10 @@ def _atom(atom: str | Op, env: Environment) -> int:
     args = [_dim(a, env) for a in atom.args]
     if atom.kind in ("max", "min"):
         return max(args) if atom.kind == "max" else min(args)
+    if atom.kind == "isqrt":
+        if args[0] < 0:
+            env.fail(f"the root of {args[0]}")
+        return math.isqrt(args[0])
     if args[1] == 0:
         env.fail(f"the index {atom} divides by zero")
     return args[0] // args[1] if atom.kind == "//" else args[0] % args[1]

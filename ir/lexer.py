@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from ..errors import GraphwrightError, ParseError
-from .dims import Dim, Poly, dim_max, dim_min, floordiv, mod, symbol
+from .dims import Dim, Poly, dim_max, dim_min, floordiv, isqrt, mod, symbol
 from .dtypes import DTYPES, DType
 from .graph import Loc
 from .types import TensorType, TupleType, Type
@@ -292,10 +292,10 @@ class Reader:
         if self.accept("("):
             value = self.dim()
             self.expect(")")
-        elif self.token.text in ("max", "min") and self.following.text == "(":
+        elif self.token.text in ("max", "min", "isqrt") and self.following.text == "(":
             token = self.next()
             self.expect("(")
-            value = self.index_extremum(token, self.sequence(self.dim, ")"))
+            value = self.index_function(token, self.sequence(self.dim, ")"))
         else:
             value = symbol(self.name("a dimension"))
         self.leave()
@@ -329,10 +329,11 @@ class Reader:
         result: Dim = self.attempt(operation, token)
         return result
 
-    def index_extremum(self, token: Token, args: list[Dim]) -> Dim:
-        if not args:
-            self.error(f"{token.text} needs an argument", token)
-        result: Dim = self.attempt(lambda: (dim_max if token.text == "max" else dim_min)(*args), token)
+    def index_function(self, token: Token, args: list[Dim]) -> Dim:
+        if not args or (token.text == "isqrt" and len(args) > 1):
+            self.error(f"{token.text} needs {'one' if token.text == 'isqrt' else 'an'} argument", token)
+        functions: dict[str, Callable[..., Dim]] = {"max": dim_max, "min": dim_min, "isqrt": isqrt}
+        result: Dim = self.attempt(lambda: functions[token.text](*args), token)
         return result
 
     def dtype(self) -> DType:

@@ -408,8 +408,8 @@ class KernelReader(Reader):
             if len(args) != 1 or not dims:
                 self.error("index(...) takes one piece of index arithmetic", token)
             return Index(dims[0], dtype or int64)
-        if op in ("max", "min") and args and len(dims) == len(args) and dtype is None:
-            return self.dim_power(self.index_extremum(token, dims))
+        if op in ("max", "min", "isqrt") and args and len(dims) == len(args) and dtype is None:
+            return self.dim_power(self.index_function(token, dims))
         return self._scalar(token, tuple(map(_expr, args)), dtype)
 
     def _scalar(self, token: Token, args: tuple[Expr, ...], dtype: DType | None) -> Scalar:

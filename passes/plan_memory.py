@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace as with_fields
 
-from ..ir.dims import align, join
+from ..ir.dims import align, join, with_remainders
 from ..ir.program import ALIGNMENT, Call, Program, Slot, Timeline, nbytes, timeline, workspace_buffers
 from .place_blocks import Block, place_blocks
 
@@ -28,7 +28,7 @@ def plan_memory(program: Program) -> Program:
     blocks: dict[object, Block] = {}
     for name, (first, last) in lives.items():
         key = _find(owner, name)
-        size = align(nbytes(program.slot(name).buffer), ALIGNMENT)
+        size = align(with_remainders(nbytes(program.slot(name).buffer)), ALIGNMENT)
         block = blocks.setdefault(key, Block(key, size, first, last))
         block.first, block.last = min(block.first, first), max(block.last, last)
         block.size = join(block.size, size)

@@ -64,6 +64,9 @@ PREFETCH_DEPTH = 64
 BLOCK_BYTES = 1 << 21
 """Bytes of A that are read for all columns before the next are: they come from a near cache again."""
 
+LEAST_PANEL = 4
+"""Columns of a panel at least: fewer are not a vector, and one index of B may be so by chance."""
+
 LEAST_BLOCK = 128
 """Rows of a block at least: for each block, B is packed again."""
 
@@ -201,7 +204,7 @@ def _panel_width(c: Contraction) -> int | None:
     if not isinstance(b, Load) or b.guard is not None or len(b.indices) < 3:
         return None
     width = b.buffer.shape[-1]
-    if not isinstance(width, int) or b.indices[-1] != Index(mod(column, width)):
+    if not isinstance(width, int) or width < LEAST_PANEL or b.indices[-1] != Index(mod(column, width)):
         return None
     others = [i for i in b.indices[:-1] if c.column in free_symbols(i)]
     return width if others == [Index(floordiv(column, width))] else None

@@ -2,13 +2,14 @@
 
 A `Formula` is an integer, the name of a symbolic dimension, or a tuple of an operator and
 operands: ``("+", a, b, ...)``, ``("*", a, b, ...)``, ``("//", a, b)``, ``("%", a, b)``,
-``("max", a, ...)``, ``("min", a, ...)``, ``("**", a, integer)``. Division rounds towards minus
-infinity. In JSON a tuple is a list.
+``("max", a, ...)``, ``("min", a, ...)``, ``("**", a, integer)``, ``("isqrt", a)``. Division rounds
+towards minus infinity, the root towards zero. In JSON a tuple is a list.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -70,6 +71,8 @@ def as_formula(spec: object, depth: int = 0) -> Formula:
     op, operands = spec[0], tuple(as_formula(s, depth + 1) for s in spec[1:])
     if op in ("//", "%", "**") and len(operands) != 2:
         raise ValueError(f"{op} of a formula takes two operands, not {len(operands)}")
+    if op == "isqrt" and len(operands) != 1:
+        raise ValueError(f"isqrt of a formula takes one operand, not {len(operands)}")
     if op == "**" and not (isinstance(operands[1], int) and 0 <= operands[1] <= 64):
         raise ValueError(f"the power of a formula is an integer from 0 to 64, not {operands[1]!r:.80}")
     return (op, *operands)
@@ -106,6 +109,12 @@ def _power(a: int, b: int) -> int:
     return int(a**b)
 
 
+def _root(a: int) -> int:
+    if a < 0:
+        raise DimensionError(f"the root of dimension {a}")
+    return math.isqrt(a)
+
+
 _OPERATORS: dict[str, Callable[[Sequence[int]], int]] = {
     "+": sum,
     "*": _multiply,
@@ -114,7 +123,11 @@ _OPERATORS: dict[str, Callable[[Sequence[int]], int]] = {
     "max": max,
     "min": min,
     "**": lambda v: _power(v[0], v[1]),
+    "isqrt": lambda v: _root(v[0]),
 }
+
+
+_FUNCTIONS = ("max", "min", "isqrt")
 
 
 def compile_formula(formula: Formula, symbols: Sequence[str]) -> Callable[[Sequence[int]], int]:
@@ -169,7 +182,7 @@ def formula_text(formula: Formula) -> str:
     if not isinstance(formula, tuple):
         return str(formula)
     op, *operands = formula
-    if op in ("max", "min"):
+    if op in _FUNCTIONS:
         return f"{op}({', '.join(map(formula_text, operands))})"
     if op == "+":
         first, *rest = map(formula_text, operands)
@@ -182,7 +195,7 @@ def formula_text(formula: Formula) -> str:
 
 def _factor_text(formula: Formula) -> str:
     text = formula_text(formula)
-    call = isinstance(formula, tuple) and formula[0] in ("max", "min")
+    call = isinstance(formula, tuple) and formula[0] in _FUNCTIONS
     return text if call or text.isidentifier() or text.isdigit() else f"({text})"
 
 

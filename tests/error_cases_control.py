@@ -66,9 +66,6 @@ last, _ = gw.scan(lambda c, e: (c * e, None), h, h[0])
 control("wrong-checkpoint", "A distance of checkpoints that is none", """
 last, _ = gw.scan(lambda c, e: (c + e, None), h, x, checkpoint=0)
 """)
-control("root-of-a-symbol", "Checkpoints at the root of a length that is not known", """
-last, _ = gw.scan(lambda c, e: (c + e, None), h, x, checkpoint="sqrt")
-""")
 control("error-in-a-step", "A mistake inside of a step", """
 def step(c, e):
     wrong = c @ gw.ones((4, 3))

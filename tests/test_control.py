@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
+from checks import graph
 
 import graphwright as gw
+from graphwright.compiler.driver import compile_graph
+from graphwright.errors import DimensionError
+from graphwright.ir import dims
+from graphwright.ir.dtypes import float32, int64
+from graphwright.ir.op import OPS
 from graphwright.ir.parser import parse_graph
 from graphwright.ir.printer import print_graph
 from graphwright.ir.verify import verify_graph
@@ -76,6 +84,52 @@ def test_the_root_of_a_known_length():
     f = gw.function([xs], last, target="interpreter")
     assert "length = 3, checkpoint = true}" in f.ir()
     assert f(np.arange(10, dtype=np.float32)) == 45
+
+
+@pytest.mark.parametrize("reverse", [False, True], ids=["forward", "backward"])
+def test_the_root_of_a_symbolic_length(reverse):
+    """One compilation for all lengths, those with steps left over and none at all included."""
+    x, U = gw.placeholder("x", "float64", ("T", 3)), gw.placeholder("U", "float64", (3, 3))
+
+    def gradient(checkpoint):
+        step = lambda c, e: (gw.tanh(c @ U + e), c)  # noqa: E731
+        last, rows = gw.scan(step, gw.zeros(3, "float64"), x, reverse=reverse, checkpoint=checkpoint)
+        return gw.function([x, U], gw.grad(gw.sum(last * last) + gw.sum(rows), [x, U]))
+
+    f, plain = gradient("sqrt"), gradient(None)
+    assert "isqrt(T)" in f.ir("program")
+    rng = np.random.default_rng(0)
+    u = rng.normal(size=(3, 3))
+    for length in (0, 1, 2, 3, 4, 8, 9, 10, 63, 64, 65, 1000):
+        xs = rng.normal(size=(length, 3))
+        for found, expected in zip(f(xs, u), plain(xs, u), strict=True):
+            np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
+
+
+def test_memory_grows_like_the_root_of_the_length():
+    h = gw.placeholder("h", "float32", (64,))
+
+    def gradient(checkpoint):
+        last, _ = gw.scan(lambda c, _: (gw.sin(c), None), h, length="T", checkpoint=checkpoint)
+        return gw.function([x, h], gw.grad(gw.sum(last), h))
+
+    f, plain = gradient("sqrt"), gradient(None)
+    for length in (10_000, 1_000_000):
+        assert 256 * length <= plain.memory(T=length, N=1) < 3 * 256 * length
+        assert f.memory(T=length, N=1) < 6 * 256 * math.isqrt(length)
+    assert "isqrt" in str(f.memory())
+
+
+def test_roots_of_dimensions_are_exact():
+    x = OPS["input"](name="x", shape=(dims.symbol("T"),), dtype=float32)
+    root = dims.isqrt(dims.symbol("T"))
+    results = [OPS["dim"](value=d, dtype=int64) for d in (root, dims.isqrt(root) - 1)]
+    f = compile_graph(graph([x], results), structure=["list", "*", "*"])
+    for n in (0, 1, 2, 3, 4, 8, 9, 15, 16, 17, 99, 100, 101, 65535, 65536, 65537):
+        assert f.executable(np.zeros(n, np.float32)) == [math.isqrt(n), math.isqrt(math.isqrt(n)) - 1]
+    assert dims.equal(dims.isqrt(dims.symbol("T")), root) and dims.at_most(0, root)
+    with pytest.raises(DimensionError, match="the root of -1"):
+        dims.isqrt(-1)
 
 
 def test_captures_are_found_in_nested_bodies():

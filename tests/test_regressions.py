@@ -191,6 +191,16 @@ def test_no_row_of_an_empty_array_is_read() -> None:
     assert outputs[0].shape == (0,)
 
 
+def test_a_last_axis_of_one_is_no_panel() -> None:
+    """An index of 0 was taken for the column modulo the panel's one column: the schedule failed."""
+    x = input_value("x", (3, 3, 3, 1), "float32")
+    y = OPS["reshape"](x, shape=(3, 3, 3))
+    g = graph([x], [OPS["dot"](x, y, contract=((2,), (1,)), batch=((1,), (2,)))])
+    array = np.arange(27, dtype=np.float32).reshape(x.shape)
+    (expected,), _ = interpret(g, [array])
+    np.testing.assert_array_equal(compile_graph(g, structure="*").executable(array), expected)
+
+
 @pytest.mark.parametrize("at_end", [False, True], ids=["begin", "end"])
 @pytest.mark.parametrize("op", ["mul", "max"])
 def test_padding_is_not_read(op: str, at_end: bool) -> None:

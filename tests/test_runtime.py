@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 import subprocess
 import sys
@@ -41,6 +42,7 @@ from graphwright.runtime.signature import Signature, Slot, evaluate, formula_tex
         (["max", "N", ["*", 2, "M"]], "max(N, 2*M)", 6),
         (["*", 2, ["min", "N", "M", 9]], "2*min(N, M, 9)", 6),
         (["**", "N", 3], "N**3", 125),
+        (["isqrt", ["*", 3, "N"]], "isqrt(3*N)", 3),
         (["+", 0], "0", 0),
     ],
 )
@@ -50,7 +52,7 @@ def test_formulas(formula: Any, text: str, value: int) -> None:
     assert evaluate(checked, {"N": 5, "M": 3}) == value
     assert signature.as_formula(json.loads(json.dumps(checked))) == checked
     names = {"N": 5, "M": 3}
-    assert eval(text, {"max": max, "min": min}, names) == value
+    assert eval(text, {"max": max, "min": min, "isqrt": math.isqrt}, names) == value
 
 
 @pytest.mark.parametrize(
@@ -66,6 +68,7 @@ def test_formulas(formula: Any, text: str, value: int) -> None:
         ["-", 1, 2],
         ["//", 1],
         ["**", 2, "N"],
+        ["isqrt", 2, "N"],
         ["**", 2, 65],
         [["+"], 1],
     ],

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphwright.errors import ParseError, VerifyError
-from graphwright.ir.dims import dim_max, dim_min, floordiv, mod, symbol
+from graphwright.ir.dims import dim_max, dim_min, floordiv, isqrt, mod, symbol
 from graphwright.ir.dtypes import DTYPES, as_dtype, bool_, float32, float64, int32, int64, uint64
 from graphwright.ir.graph import Graph, Literal, Loc, make
 from graphwright.ir.loops import (
@@ -223,6 +223,9 @@ DIMS = [
     floordiv(n, 2 * m),
     floordiv(floordiv(n + 1, 2) + m, 3),
     dim_min(8, n - 8 * m),
+    isqrt(n),
+    isqrt(n + 3) * m + 1,
+    floordiv(n, dim_max(1, isqrt(n))),
     mod(n, m * floordiv(n, 3)),
     -n + m,
 ]

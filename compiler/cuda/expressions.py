@@ -117,7 +117,7 @@ class Writer:
                 if isinstance(atom, Op):
                     for arg in atom.args:
                         yield from self.name_divisions(arg, bound)
-                    known = atom.kind in ("max", "min") or self._division(atom) is not None
+                    known = atom.kind not in ("//", "%") or self._division(atom) is not None
                     if not known and _op_symbols(atom) <= bound:
                         text = self._op(atom)
                         name = self.fresh("q" if atom.kind == "//" else "r")
@@ -148,6 +148,8 @@ class Writer:
     def _op(self, atom: Op) -> str:
         if atom.kind in ("//", "%"):
             return f"{self.dim(atom.args[0], True)} {atom.kind} {self.dim(atom.args[1], True)}"
+        if atom.kind == "isqrt":
+            raise CompileError(f"{atom}: loops whose lengths are roots run on the CPU only")
         return f"{atom.kind}({', '.join(map(self.dim, atom.args))})"
 
     # --- memory ------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ...ir.dims import Dim, Op, Poly
-from ...ir.dtypes import int64
+from ...ir.dtypes import DType, bool_, float64, int64
 from ...passes.cpu_model import CpuModel
 from .instructions import Val, emit_scalar, lane_numbers, splat
 
@@ -170,6 +170,8 @@ class FunctionText:
             for a in args[1:]:
                 result = emit_scalar(self, atom.kind, [result, a], int64)
             return result
+        if atom.kind == "isqrt":
+            return self._isqrt(args[0])
         left, by = args
         plain = all(c >= 0 for _, c in atom.args[0].terms) if isinstance(atom.args[0], Poly) else True
         divisor = atom.args[1]
@@ -184,6 +186,18 @@ class FunctionText:
             if plain:
                 return Val(self.assign(f"{'udiv' if atom.kind == '//' else 'urem'} {left}, {by.text}"), int64, n)
         return emit_scalar(self, "floordiv" if atom.kind == "//" else "mod", [left, by], int64)
+
+    def _isqrt(self, x: Val) -> Val:
+        """The root in float64, which may be off by one where `x` has more than 53 bits, and corrected."""
+
+        def do(op: str, *args: Val, dtype: DType = int64) -> Val:
+            return emit_scalar(self, op, list(args), dtype)
+
+        one = Val("1", int64)
+        root = do("cast", do("sqrt", do("cast", x, dtype=float64), dtype=float64))
+        root = do("sub", root, do("cast", do("gt", do("mul", root, root), x, dtype=bool_)))
+        after = do("add", root, one)
+        return do("add", root, do("cast", do("le", do("mul", after, after), x, dtype=bool_)))
 
     def text(self, header: str) -> str:
         """The whole function."""

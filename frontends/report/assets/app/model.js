@@ -48,6 +48,7 @@ const OPERATIONS = {
   "%": (a, b) => ((a % b) + b) % b,
   max: Math.max,
   min: Math.min,
+  isqrt: (a) => Math.floor(Math.sqrt(a)),
 };
 
 function evaluate(tree, dims) {
