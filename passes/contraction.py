@@ -99,11 +99,15 @@ def at_least(extent: Dim, least: int) -> bool:
 
 @dataclass(frozen=True)
 class Tile:
-    """Rows x columns of one register tile; the columns perhaps on several `lines`, of the axis before theirs."""
+    """Rows x columns of one register tile; the columns perhaps on several `lines`, of the axis before theirs.
+
+    `sums` is the name of its accumulator.
+    """
 
     rows: int
     columns: int
     lines: int = 1
+    sums: str = "acc"
 
 
 class Order:
@@ -157,14 +161,22 @@ class Order:
         sizes = {self.row: self.tile.rows, self.c.column: self.tile.columns, self.line: self.tile.lines}
         return sizes.get(var, 1)
 
-    def by_rows(self, make: Callable[[Order], list[Stmt]]) -> list[Stmt]:
-        """``make(order)`` for tiles whose rows all exist; and, if there are others, for a ragged one."""
+    def by_rows(self, make: Callable[[Order], list[Stmt]], single: bool = False) -> list[Stmt]:
+        """``make(order)`` for tiles whose rows all exist; and, if there are others, for a ragged one.
+
+        With `single`, a row that is the only one left, as of a batch of one, is a tile of its own.
+        """
         if self.row is None or divides(self.tile.rows, self.c.extent(self.row)):
             return make(self)
-        ragged = copy(self)
+        extent, start = self.c.extent(self.row), self.start[self.row]
+        whole = apply("le", Index(start + self.tile.rows), Index(extent))
+        ragged, one = copy(self), copy(self)
         ragged.ragged = True
-        whole = apply("le", Index(self.start[self.row] + self.tile.rows), Index(self.c.extent(self.row)))
-        return either(whole, lambda edge: make(ragged if edge else self))
+        one.tile = Tile(1, self.tile.columns, self.tile.lines, "row")
+        if not single or isinstance(extent, int):
+            return either(whole, lambda edge: make(ragged if edge else self))
+        alone = If(apply("eq", Index(start + 1), Index(extent)), tuple(make(one)), tuple(make(ragged)))
+        return either(whole, lambda edge: [alone] if edge else make(self))
 
     def wrap(self, body: tuple[Stmt, ...], panel: Sequence[Stmt] = ()) -> tuple[Stmt, ...]:
         """The outer loops around a tile; the two outermost are given to threads as one.

@@ -340,6 +340,7 @@ def _lanes_over_columns(c: Contraction, cpu: CpuModel, choice: Choice) -> tuple[
     whole: Expr | None = None if overlap or divides(tile.columns, n) else apply("le", Index(end), Index(n))
 
     def tile_body(order: Order) -> list[Stmt]:
+        tile = order.tile
         if panels or prepared:  # they are padded: only the result has an edge
             sums = _column_sums(c, tile, lanes, order, b, None)
             results = either(whole, lambda edge: _column_results(c, tile, lanes, order, edge))
@@ -349,7 +350,11 @@ def _lanes_over_columns(c: Contraction, cpu: CpuModel, choice: Choice) -> tuple[
             *_column_results(c, tile, lanes, order, edge),
         ])  # fmt: skip
 
-    body = (Alloc(_accumulator(c, tile), "register"), *order.by_rows(tile_body))
+    def tile_alone(order: Order) -> list[Stmt]:
+        body = tile_body(order)
+        return body if order.tile.sums == tile.sums else [Alloc(_accumulator(c, order.tile), "register"), *body]
+
+    body = (Alloc(_accumulator(c, tile), "register"), *order.by_rows(tile_alone, single=tile.lines == 1))
     if panels is None:
         return order.wrap(body)
     if panels.many:
@@ -396,7 +401,7 @@ def _band(extent: Dim, tile: Tile) -> int:
 
 
 def _accumulator(c: Contraction, tile: Tile) -> Buffer:
-    return Buffer("acc", c.total.dtype, (tile.rows, *_of_lines(tile, tile.lines), tile.columns))
+    return Buffer(tile.sums, c.total.dtype, (tile.rows, *_of_lines(tile, tile.lines), tile.columns))
 
 
 def _of_lines(tile: Tile, x: T) -> tuple[T, ...]:
