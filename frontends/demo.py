@@ -201,7 +201,8 @@ def build(network: Network, size: int) -> tuple[Any, Any]:
 
     train = gw.function([x, y, rate], {"loss": loss, "accuracy": accuracy}, updates=updates, name="train")
     answer = {"digit": gw.argmax(logits, axis=-1), "probability": gw.nn.softmax(logits)}
-    return train, gw.function([x], answer, name="predict")
+    # what an artifact has, to the bit: it does not prepare weights
+    return train, gw.function([x], answer, name="predict", prepare=False)
 
 
 # --- training ------------------------------------------------------------------------------------
