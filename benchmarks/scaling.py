@@ -127,13 +127,17 @@ def most_alive(program: Any, dims: dict[str, int]) -> int:
     """The most bytes of temporaries and workspaces in use at a moment of the program; no arena can be smaller.
 
     A temporary is in use from the first to the last moment that touches it, and while a loop runs that touches it
-    from outside. Where a kernel writes into the memory of an operand that dies with it, the two are one.
+    from outside. Where a kernel writes into the memory of an operand that dies with it, the two are one. Each begins at
+    a multiple of the alignment.
     """
-    from graphwright.ir.dims import evaluate
-    from graphwright.ir.program import nbytes, timeline, workspace_buffers
+    from graphwright.ir.dims import align, evaluate
+    from graphwright.ir.program import ALIGNMENT, nbytes, timeline, workspace_buffers
+
+    def space(buffer: Any) -> int:
+        return align(evaluate(nbytes(buffer), dims), ALIGNMENT)
 
     temps = {s.buffer.name: s for s in program.slots if s.kind == "temp" and s.alias is None}
-    places = {n: (evaluate(s.offset, dims), evaluate(nbytes(s.buffer), dims)) for n, s in temps.items()}
+    places = {n: (evaluate(s.offset, dims), space(s.buffer)) for n, s in temps.items()}
     moments = timeline(program.steps)
     lives = moments.lives(lambda name: program.place(name)[0])
     most = 0
@@ -142,7 +146,7 @@ def most_alive(program: Any, dims: dict[str, int]) -> int:
         for offset, size in (places[n] for n, (first, last) in lives.items() if n in places and first <= k <= last):
             alive[offset] = max(alive.get(offset, 0), size)
         workspaces = workspace_buffers(call.kernel) if call else ()
-        most = max(most, sum(alive.values()) + sum(evaluate(nbytes(b), dims) for b in workspaces))
+        most = max(most, sum(alive.values()) + sum(map(space, workspaces)))
     return most
 
 

@@ -2,8 +2,10 @@
 
 Blocks are placed one by one, each at the lowest place that is free: the largest first (Pisarchyk and Lee,
 "Efficient memory management for deep neural net inference", 2020), or in another order where that needs
-less. What is lowest is decided at a typical size of the symbolic dimensions; what is free must be so for
-all sizes. Sizes and offsets are therefore vectors: the coefficients of the monomials that occur in them.
+less. While the arena is larger than what is alive at once, the block that ends highest is placed earlier
+("squeaky wheel" optimization, Joslin and Clements, 1999). What is lowest is decided at a typical size of the
+symbolic dimensions; what is free must be so for all sizes. Sizes and offsets are therefore vectors: the
+coefficients of the monomials that occur in them.
 As monomials are not negative, ``a <= b`` holds for all sizes if it holds for each coefficient; where this
 does not decide, `at_most` does.
 """
@@ -12,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -23,6 +26,8 @@ __all__ = ["Block", "place_blocks"]
 
 MANY = 1000
 """Blocks from which one order of placement is tried, not several."""
+ROUNDS = 24
+"""Times that blocks are placed again to need less."""
 GAPS = 16
 """Free places that are tried before a block goes above all others."""
 DOUBTS = 64
@@ -64,14 +69,45 @@ def place_blocks(blocks: Sequence[Block], typical: Mapping[str, int]) -> Dim:
     ]
     found = []
     for order in orders if len(blocks) <= MANY else orders[:1]:
-        arena = _Arena([b.size for b in blocks], typical)
         ordered = sorted(blocks, key=lambda b: (order(b), -size[b], b.first, str(b.key)))
-        offsets = {b: arena.place(b.size, b.first, b.last) for b in ordered}
-        found.append((arena.size, offsets))
-    best, offsets = min(found, key=lambda plan: evaluate(plan[0], typical))
-    for block, offset in offsets.items():
+        found.append((_Plan(ordered, typical), ordered))
+    best, ordered = min(found, key=lambda plan: plan[0].needs)
+    if len(blocks) <= MANY:
+        best = _improved(best, ordered, _most_alive(blocks, size), typical)
+    for block, offset in best.offsets.items():
         block.offset = offset
+    return best.size
+
+
+class _Plan:
+    """Places for the blocks, in the order in which they come."""
+
+    def __init__(self, ordered: Sequence[Block], typical: Mapping[str, int]) -> None:
+        arena = _Arena([b.size for b in ordered], typical)
+        self.offsets = {b: arena.place(b.size, b.first, b.last) for b in ordered}
+        self.size = arena.size
+        self.needs = evaluate(self.size, typical)
+
+
+def _improved(plan: _Plan, ordered: list[Block], least: int, typical: Mapping[str, int]) -> _Plan:
+    """The best of some plans, in each of which the highest block of the plan before is placed earlier."""
+    best = plan
+    for _ in range(ROUNDS):
+        if best.needs <= least:
+            break
+        highest = max(ordered, key=lambda b: evaluate(plan.offsets[b], typical) + evaluate(b.size, typical))
+        ordered = ordered.copy()
+        k = ordered.index(highest)
+        ordered.insert(k // 2, ordered.pop(k))
+        plan = _Plan(ordered, typical)
+        best = min(best, plan, key=lambda p: p.needs)
     return best
+
+
+def _most_alive(blocks: Sequence[Block], size: Mapping[Block, int]) -> int:
+    """The most bytes in use at one step: no arena is smaller."""
+    changes = [(b.first, size[b]) for b in blocks] + [(b.last + 1, -size[b]) for b in blocks]
+    return max(accumulate(change for _, change in sorted(changes)), default=0)
 
 
 class _Arena:
