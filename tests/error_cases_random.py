@@ -40,7 +40,3 @@ random("parameters", "Parameters that do not fit the shape", "y = rng.normal((3,
 random("replacement", "More without replacement than there are", "k = rng.choice(3, (4,), replace=False)")
 random("weights", "Weights of the wrong number", "k = rng.choice(3, (4,), p=[0.5, 0.5])")
 random("logits", "Logits that are integers", "k = rng.categorical([0, 1, 2])")
-random("gradient", "The gradient by a concentration", """
-y = gw.sum(rng.gamma(x))
-slope = gw.grad(y, x)
-""")

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 
+import mpmath
 import numpy as np
 import pytest
 
 import graphwright as gw
+from graphwright.ir.ops.random import gamma_slope
 
 random = gw.random
 N = 200_000
@@ -241,11 +243,39 @@ def test_pathwise_gradients(name):
     np.testing.assert_allclose(slopes(0.7, 1.3), numeric, rtol=1e-6)
 
 
-def test_there_is_no_gradient_by_a_concentration():
-    a = gw.placeholder("a", "float32", (3,))
-    for y in (random.gamma(KEY, a), random.beta(KEY, a, 1.0), random.dirichlet(KEY, a)):
-        with pytest.raises(gw.DifferentiationError, match="concentration"):
-            gw.grad(gw.sum(y), a)
+def exact_slope(x, a):
+    """-(dF/da) / f of the gamma distribution at x."""
+    with mpmath.workdps(30):
+        x, a = mpmath.mpf(float(x)), mpmath.mpf(float(a))
+        below = mpmath.diff(lambda c: mpmath.gammainc(c, 0, x, regularized=True), a)
+        return float(-below * mpmath.gamma(a) * mpmath.exp(x - (a - 1) * mpmath.log(x)))
+
+
+@pytest.mark.parametrize(("dtype", "most"), [("float32", 3e-4), ("float64", 4e-8)])
+def test_slopes_by_the_concentration_are_those_of_the_distribution_function(dtype, most):
+    a = np.array([0.01, 0.1, 0.1, 0.6, 0.9, 1, 1, 2, 2, 2, 7, 7, 30, 30, 150], dtype)
+    x = np.array([1e-9, 1e-4, 0.8, 0.3, 1.46, 0.2, 1.61, 1e-3, 1.9, 12, 3, 11, 30.1, 17, 170], dtype)
+    points = gw.placeholder("x", dtype, ("N",)), gw.placeholder("a", dtype, ("N",))
+    found = run(gw.Tensor(gamma_slope(*(p._value for p in points))), points, x, a)
+    np.testing.assert_allclose(found, [exact_slope(*p) for p in zip(x, a)], rtol=most)
+    assert np.median(abs(found / [exact_slope(*p) for p in zip(x, a)] - 1)) < (1e-6 if dtype == "float32" else 1e-10)
+    assert run(gw.Tensor(gamma_slope(*(p._value for p in points))), points, 0 * x, a).tolist() == [0] * len(x)
+
+
+def test_gradients_by_a_concentration():
+    """Of means of x^2, a (a + 1); of x^3, a (a + 1) (a + 2); of a share, a / (a + b)."""
+    a, b = gw.placeholder("a", "float64"), gw.placeholder("b", "float64")
+    for of_a, of_b in ((0.4, 1.7), (3.0, 0.8)):
+        x = random.gamma(KEY, a, shape=(N,))
+        first = gw.grad(gw.mean(x * x), a)
+        second = gw.grad(gw.grad(gw.mean(x * x * x), a), a)
+        tangent = gw.jvp(gw.mean(x * x), a, gw.ones_like(a))
+        share, parts = random.beta(KEY, a, b, (N,)), random.dirichlet(KEY, gw.stack([a, b]), (N,))
+        slopes = [gw.grad(gw.mean(share), [a, b]), gw.grad(gw.mean(parts[:, 0]), [a, b])]
+        found = run([first, tangent, second, *slopes[0], *slopes[1]], [a, b], of_a, of_b)
+        whole = (of_a + of_b) ** 2
+        wanted = [2 * of_a + 1, 2 * of_a + 1, 6 * of_a + 6, *(2 * [of_b / whole, -of_a / whole])]
+        np.testing.assert_allclose(found, wanted, rtol=0.03)
 
 
 def test_parameters_that_are_wrong_only_when_it_runs():

