@@ -11,9 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..ir.graph import Graph, Value, users
-from ..ir.op import OPS
 from .batching import Batching
-from .loop_parts import Scan, depends_on, map_scans
+from .loop_parts import Loop, depends_on, map_loops
 
 __all__ = ["hoist"]
 
@@ -26,42 +25,41 @@ _MADE_INSIDE = ("broadcast", "full", "iota")
 
 def hoist(graph: Graph) -> Graph:
     """The graph with invariants and per-step products before its loops (those in regions not)."""
-    return map_scans(graph, _hoisted)
+    return map_loops(graph, _hoisted)
 
 
-def _hoisted(scan: Scan, used: set[int]) -> Sequence[Value] | None:
-    body = scan.body
-    varying = depends_on(body, (*scan.carries, *scan.elements))
-    carried = depends_on(body, scan.carries)
+def _hoisted(loop: Loop, used: set[int]) -> Sequence[Value] | None:
+    body = loop.body
+    varying = depends_on(body, (*loop.carries, *loop.elements))
+    carried = depends_on(body, loop.carries)
     outside: dict[Value, tuple[Value, bool]] = {
-        **{inside: (outer, True) for outer, inside in zip(scan.over, scan.elements)},
-        **{inside: (outer, False) for outer, inside in zip(scan.captures, scan.captured)},
+        **{inside: (outer, True) for outer, inside in zip(loop.over, loop.elements)},
+        **{inside: (outer, False) for outer, inside in zip(loop.captures, loop.captured)},
     }
-    batched = Batching(scan.value.attrs["length"], outside)
-    changes = _moved_in(scan)
+    batched = Batching(loop.value.attrs.get("length", 1), outside)
+    changes = _moved_in(loop)
     for v in _invariants(body, varying):
         found = batched(v)
         if found is not None:
-            changes[v] = scan.capture(found[0])
+            changes[v] = loop.capture(found[0])
     for v in _products(body, varying - carried, carried):
         stack = batched.stacked(v)
         if stack is not None:
-            changes[v] = scan.element(stack)
+            changes[v] = loop.element(stack)
     if not changes:
         return None
-    scan.replace(changes)
-    after = scan.build()
-    return [OPS["item"](after, index=k) for k in range(len(scan.new) + len(scan.rows))]
+    loop.replace(changes)
+    return loop.results(loop.build())
 
 
-def _moved_in(scan: Scan) -> dict[Value, Value]:
+def _moved_in(loop: Loop) -> dict[Value, Value]:
     """Captures that are free to compute, which then need no memory: what they are in the body instead."""
-    readers = users(scan.body)
-    pairs = list(zip(scan.captures, scan.captured))
+    readers = users(loop.body)
+    pairs = list(zip(loop.captures, loop.captured))
     free = [(o, p) for o, p in pairs if o.op.name in _MADE_INSIDE or _turned_factor(o, p, readers.get(p, []))]
     kept = [pair for pair in pairs if pair not in free]
-    scan.captures, scan.captured = [outer for outer, _ in kept], [p for _, p in kept]
-    return {p: outer.with_operands([scan.capture(o) for o in outer.operands]) for outer, p in free}
+    loop.captures, loop.captured = [outer for outer, _ in kept], [p for _, p in kept]
+    return {p: outer.with_operands([loop.capture(o) for o in outer.operands]) for outer, p in free}
 
 
 def _turned_factor(outer: Value, inside: Value, readers: Sequence[Value]) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from ..ir.graph import Graph, Value, source_location
 from ..ir.op import OPS
-from .loop_parts import Scan, map_scans
+from .loop_parts import Loop, map_loops
 
 __all__ = ["lay_out"]
 
@@ -21,23 +21,22 @@ LEAST_ROWS = 8
 
 def lay_out(graph: Graph) -> Graph:
     """The graph with captured matrices transposed before its loops, where products want that (those in regions not)."""
-    return map_scans(graph, _laid_out)
+    return map_loops(graph, _laid_out)
 
 
-def _laid_out(scan: Scan, used: set[int]) -> Sequence[Value] | None:
-    outer = dict(zip(scan.captured, scan.captures))
+def _laid_out(loop: Loop, used: set[int]) -> Sequence[Value] | None:
+    outer = dict(zip(loop.captured, loop.captures))
     changes: dict[Value, Value] = {}
-    for v in scan.body:
+    for v in loop.body:
         if v.op.name == "dot" and v.operands[1] in outer and _reads_columns(v):
             a, b = v.operands
             with source_location(v.locs):
-                turned = scan.capture(_turned(outer[b]))
+                turned = loop.capture(_turned(outer[b]))
                 changes[v] = OPS["dot"](a, turned, contract=(v.attrs["contract"][0], (0,)))
     if not changes:
         return None
-    scan.replace(changes)
-    after = scan.build()
-    return [OPS["item"](after, index=k) for k in range(len(scan.new) + len(scan.rows))]
+    loop.replace(changes)
+    return loop.results(loop.build())
 
 
 def _turned(matrix: Value) -> Value:

@@ -1,28 +1,34 @@
-"""Scans taken apart and put together again, for the passes that change them."""
+"""Loops taken apart and put together again, for the passes that change them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from ..ir.graph import Graph, Value, make
 from ..ir.op import OPS
+from ..ir.region import instantiate
 
-__all__ = ["Scan", "depends_on", "map_scans", "parameter"]
+__all__ = ["Loop", "depends_on", "map_loops", "parameter"]
 
 
 @dataclass
-class Scan:
-    """The operands, the body's inputs and its outputs by what they are; change the lists, and `build`.
+class Loop:
+    """The operands of a `scan` or `while`, and the inputs and outputs of its body, by what they are.
+
+    Change the lists, and `build`.
 
     Attributes
     ----------
+    body : as it was, for walking over its values; the condition of a `while` is its last output.
     initial, over, captures : operands: the carries' initial values, the sequences, what else the body reads.
     carries, elements, captured : the body's inputs, in the same order.
     new, rows : the body's outputs: the carries' new values, and what is stacked.
+    test : the condition of a `while`, of the body's inputs.
     """
 
     value: Value
+    body: Graph
     initial: list[Value]
     over: list[Value]
     captures: list[Value]
@@ -31,37 +37,50 @@ class Scan:
     captured: list[Value]
     new: list[Value]
     rows: list[Value]
+    test: Value | None = None
 
     @staticmethod
-    def of(value: Value) -> Scan:
-        (body,), n = value.regions, value.attrs["carries"]
-        m = n + value.attrs["sequences"]
-        operands = value.operands[: len(value.operands) - value.attrs["counted"]]
+    def of(value: Value) -> Loop:
+        body, n = value.regions[-1], value.attrs["carries"]
+        m = n + value.attrs.get("sequences", 0)
+        operands = value.operands[: len(value.operands) - value.attrs.get("counted", False)]
+        test: Value | None = None
+        if value.op.name == "while":
+            (test,) = instantiate(value.regions[0], body.inputs)
         initial, over, captures = (list(x) for x in (operands[:n], operands[n:m], operands[m:]))
         carries, elements, captured = (list(x) for x in (body.inputs[:n], body.inputs[n:m], body.inputs[m:]))
         new, rows = list(body.outputs[:n]), list(body.outputs[n:])
-        return Scan(value, initial, over, captures, carries, elements, captured, new, rows)
+        if test is not None:
+            body = Graph(body.name, body.inputs, (), (*body.outputs, test))
+        return Loop(value, body, initial, over, captures, carries, elements, captured, new, rows, test)
 
     @property
     def counted(self) -> bool:
-        return bool(self.value.attrs["counted"])
+        return bool(self.value.attrs.get("counted", False))
 
     @property
-    def body(self) -> Graph:
-        """The body, for walking over its values."""
-        return self.value.regions[0]
+    def first_row(self) -> int:
+        """Which of the results is the first stack: carries come before it, and the number of steps of a `while`."""
+        return len(self.new) + (self.test is not None)
+
+    def results(self, loop: Value) -> list[Value]:
+        """What the loop gives, once it is built."""
+        return [OPS["item"](loop, index=k) for k in range(self.first_row + len(self.rows))]
 
     def build(self) -> Value:
-        """The scan of these parts; the same value if nothing has changed."""
+        """The loop of these parts; the same value if nothing has changed."""
         v = self.value
         count = v.operands[len(v.operands) - self.counted :]
         operands = (*self.initial, *self.over, *self.captures, *count)
         inputs, outputs = (*self.carries, *self.elements, *self.captured), (*self.new, *self.rows)
-        if inputs == self.body.inputs and outputs == self.body.outputs:
+        tests = () if self.test is None else (self.test,)
+        if inputs == self.body.inputs and (*outputs, *tests) == self.body.outputs:
             return v.with_operands(operands)
-        body = Graph(self.body.name, inputs, (), outputs)
-        attrs = {**v.attrs, "carries": len(self.carries), "sequences": len(self.elements)}
-        return make(v.op, operands, attrs, (body,), v.locs)
+        conditions = [Graph(v.regions[0].name, inputs, (), tests)] if tests else []
+        attrs = {**v.attrs, "carries": len(self.carries)}
+        if v.op.name == "scan":
+            attrs["sequences"] = len(self.elements)
+        return make(v.op, operands, attrs, (*conditions, Graph(self.body.name, inputs, (), outputs)), v.locs)
 
     def capture(self, outer: Value) -> Value:
         """The body's input that stands for an outer value."""
@@ -99,6 +118,7 @@ class Scan:
                 done[v] = v.with_operands([done[o] for o in v.operands])
         self.new = [done[v] for v in self.new]
         self.rows = [done[v] for v in self.rows]
+        self.test = self.test and done[self.test]
 
 
 def parameter(like: Value, name: str, shape: Sequence[object]) -> Value:
@@ -115,13 +135,13 @@ def depends_on(graph: Graph, roots: Iterable[Value]) -> set[Value]:
     return found
 
 
-Change = Callable[[Scan, set[int]], "Sequence[Value | None] | None"]
+Change = Callable[[Loop, set[int]], "Sequence[Value | None] | None"]
 
 
-def map_scans(graph: Graph, change: Change) -> Graph:
-    """The graph with its scans changed (those in regions not); the same object if none is.
+def map_loops(graph: Graph, change: Change, ops: Collection[str] = ("scan", "while")) -> Graph:
+    """The graph with its loops changed (those in regions not); the same object if none is.
 
-    ``change(scan, used)`` gives what its results are now, None for one that nobody uses; or None for no change.
+    ``change(loop, used)`` gives what its results are now, None for one that nobody uses; or None for no change.
     `used` are the positions of the results that are used.
     """
     order = list(graph)
@@ -138,8 +158,8 @@ def map_scans(graph: Graph, change: Change) -> Graph:
             new[v] = item
             continue
         new[v] = v.with_operands([new[o] for o in v.operands])
-        if v.op.name == "scan":
-            changed = change(Scan.of(new[v]), used.get(v, set()))
+        if v.op.name in ops:
+            changed = change(Loop.of(new[v]), used.get(v, set()))
             if changed is not None:
                 results[v] = changed
     result = graph.with_roots([new[v] for v in graph.roots])

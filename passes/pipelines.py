@@ -18,6 +18,7 @@ from .dce import dce
 from .expand_math import expand_math
 from .fold import fold
 from .fuse import fuse, isolate
+from .fuse_loops import fuse_loops
 from .hoist import hoist
 from .inline import inline_calls
 from .lay_out import lay_out
@@ -58,6 +59,7 @@ GRAPH = Pipeline([
     _deep("prune-loops", prune_loops, requires=("canonical",), why="what no result needs is not worth moving"),
     _deep("hoist", hoist, requires=("canonical",), why="before loops, where simplify sees it: what needs no carry"),
     _deep("sink", sink, requires=("canonical",), why="after loops: sums over steps, when their terms are known"),
+    _deep("fuse-loops", fuse_loops, requires=("canonical",), why="what is left of them: one loop to wait for"),
     _deep("reprune-loops", prune_loops, requires=("canonical",), why="what only the moved values read is not needed"),
     _deep("simplify", simplify, requires=("canonical",), establishes=("simple",), why="less to compute"),
     _deep("legalize", legalize, requires=("simple",), establishes=("legal",), why="the forms that schedules know"),

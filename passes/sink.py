@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from ..ir.graph import Graph, Value, source_location, users
 from ..ir.op import OPS
 from .batching import Batching
-from .loop_parts import Scan, depends_on, map_scans
+from .loop_parts import Loop, depends_on, map_loops
 from .predicates import splat, value_of
 
 __all__ = ["sink"]
@@ -23,7 +23,7 @@ _MOVES = ("transpose", "reshape")
 
 def sink(graph: Graph) -> Graph:
     """The graph with sums over steps after its loops (those in regions not)."""
-    return map_scans(graph, _sunk)
+    return map_loops(graph, _sunk, ("scan",))
 
 
 class _Sum:
@@ -37,26 +37,26 @@ class _Sum:
         self.added = added
 
 
-def _sunk(scan: Scan, used: set[int]) -> Sequence[Value | None] | None:
-    if scan.counted:
+def _sunk(loop: Loop, used: set[int]) -> Sequence[Value | None] | None:
+    if loop.counted:
         return None
-    sums = _sums(scan)
-    varying = depends_on(scan.body, (*scan.carries, *scan.elements))
+    sums = _sums(loop)
+    varying = depends_on(loop.body, (*loop.carries, *loop.elements))
     products = [s for s in sums if s.added.op.name == "dot" and varying.issuperset(s.added.operands)]
-    old = len(scan.carries)
-    rows = len(scan.rows)
-    plan = _Stacks(scan)
+    old = len(loop.carries)
+    rows = len(loop.rows)
+    plan = _Stacks(loop)
     operands = {s: [plan.add(o) for o in s.added.operands] for s in products}
-    gone = list(operands) + [s for s in sums if s not in operands and s.added in scan.rows]
+    gone = list(operands) + [s for s in sums if s not in operands and s.added in loop.rows]
     if not gone:
         return None
-    initial = [scan.initial[s.k] for s in gone]
+    initial = [loop.initial[s.k] for s in gone]
     for s in gone[len(operands) :]:
         operands[s] = [plan.add(s.added)]
     kept = [k for k in range(old) if k not in {s.k for s in gone}]
     for name in ("initial", "carries", "new"):
-        setattr(scan, name, [getattr(scan, name)[k] for k in kept])
-    after = scan.build()
+        setattr(loop, name, [getattr(loop, name)[k] for k in kept])
+    after = loop.build()
     found: list[Value | None] = [None] * (old + rows)
     for position, k in enumerate([*kept, *range(old, old + rows)]):
         found[k] = OPS["item"](after, index=position)
@@ -67,12 +67,12 @@ def _sunk(scan: Scan, used: set[int]) -> Sequence[Value | None] | None:
     return found
 
 
-def _sums(scan: Scan) -> list[_Sum]:
+def _sums(loop: Loop) -> list[_Sum]:
     """The carries that are read by nothing but the addition to them."""
-    readers = users(scan.body)
+    readers = users(loop.body)
     found = []
-    outputs = [*scan.new, *scan.rows]
-    for k, (carry, new) in enumerate(zip(scan.carries, scan.new)):
+    outputs = [*loop.new, *loop.rows]
+    for k, (carry, new) in enumerate(zip(loop.carries, loop.new)):
         alone = readers.get(carry) == [new] and outputs.count(new) == 1 and not readers.get(new)
         if alone and new.op.name == "add" and new.dtype.is_float and new.operands.count(carry) == 1:
             (added,) = (o for o in new.operands if o is not carry)
@@ -100,19 +100,19 @@ def _product(dot: Value, a: Value, b: Value) -> Value:
 class _Stacks:
     """Where the values of all steps are to be had: outside the loop, or as one more output of it."""
 
-    def __init__(self, scan: Scan) -> None:
-        self.scan = scan
-        self.carried = depends_on(scan.body, scan.carries)
+    def __init__(self, loop: Loop) -> None:
+        self.loop = loop
+        self.carried = depends_on(loop.body, loop.carries)
         known = {
-            **{inside: (outer, True) for outer, inside in zip(scan.over, scan.elements)},
-            **{inside: (outer, False) for outer, inside in zip(scan.captures, scan.captured)},
+            **{inside: (outer, True) for outer, inside in zip(loop.over, loop.elements)},
+            **{inside: (outer, False) for outer, inside in zip(loop.captures, loop.captured)},
         }
-        self.batched = Batching(scan.value.attrs["length"], known)
+        self.batched = Batching(loop.value.attrs["length"], known)
 
     def add(self, v: Value) -> Value | int:
         """A value outside, or the position of a row of the loop."""
-        stack = None if v in self.carried or v in self.scan.rows else self.batched.stacked(v)
-        return self.scan.row(v) if stack is None else stack
+        stack = None if v in self.carried or v in self.loop.rows else self.batched.stacked(v)
+        return self.loop.row(v) if stack is None else stack
 
     def get(self, loop: Value, place: Value | int) -> Value:
         if isinstance(place, Value):

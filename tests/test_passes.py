@@ -22,6 +22,7 @@ from graphwright.passes.cse import cse, structure
 from graphwright.passes.dce import dce
 from graphwright.passes.differentiate import gradients
 from graphwright.passes.fold import LIMIT, fold
+from graphwright.passes.fuse_loops import fuse_loops
 from graphwright.passes.hoist import hoist
 from graphwright.passes.lay_out import lay_out
 from graphwright.passes.manager import Pass, Pipeline
@@ -33,7 +34,8 @@ from graphwright.passes.stabilize import stabilize, stabilize_values
 from graphwright.passes.unroll import unroll
 
 PASSES = {f.__name__: f for f in (
-    canonicalize, fold, simplify, stabilize, cse, dce, merge_loops, prune_loops, hoist, sink, lay_out, unroll,
+    canonicalize, fold, simplify, stabilize, cse, dce, merge_loops, prune_loops, hoist, sink, fuse_loops,
+    lay_out, unroll,
 )}  # fmt: skip
 f32, f64, i64, bool_ = map(as_dtype, ("float32", "float64", "int64", "bool"))
 N = symbol("N")
