@@ -60,9 +60,9 @@ class Worker:
         """Samples of the workload, in seconds, taken for about so long."""
         return self._ask({"seconds": seconds}, 60 + 100 * seconds)
 
-    def finish(self) -> dict[str, Any]:
-        """Scratch memory, and the latency of a new batch size."""
-        return self._ask({}, 300)
+    def finish(self, batch: bool) -> dict[str, Any]:
+        """Scratch memory, and, if asked for, the latency of a new batch size."""
+        return self._ask({"batch": batch}, 300)
 
     def close(self) -> None:
         """End the process."""

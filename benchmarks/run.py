@@ -161,7 +161,8 @@ class Runner:
                 cells[name] |= {"calls": reply["calls"], "peak_rss": reply["peak_rss"]}
         for name in names:
             cells[name] |= _summary(samples[name])
-            cells[name] |= {k: v for k, v in workers[name].finish().items() if v is not None and k != "error"}
+            once = workers[name].finish(batch=self.options.compile_times)
+            cells[name] |= {k: v for k, v in once.items() if v is not None and k != "error"}
             self.say(f"  {peers()[name].title:24s}{1e3 * cells[name]['median_s']:12.5f} ms")
 
     def say(self, text: str) -> None:
@@ -182,13 +183,13 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__.split("\n")[0])
     parser.add_argument("--only", metavar="A,B", help="workloads, by name or the beginning of it")
     parser.add_argument("--peers", metavar="A,B", help="peers, by name")
-    parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds, no compile times")
+    parser.add_argument("--quick", action="store_true", help="short rounds, no compile times or other batch sizes")
     parser.add_argument("--rounds", type=int, help="rounds (default 5, quick 3)")
-    parser.add_argument("--seconds", type=float, help="seconds for each peer in a round (default 2, quick 0.3)")
+    parser.add_argument("--seconds", type=float, help="seconds for each peer in a round (default 2, quick 0.2)")
     parser.add_argument("--threads", type=int, default=2, help="threads for each peer (default 2)")
     parser.add_argument(
         "--compile-times", action=argparse.BooleanOptionalAction, default=None,
-        help="measure compilation with an empty cache, and from the cache (default: unless quick)",
+        help="measure compilation, with an empty cache and from it, and new batch sizes (default: unless quick)",
     )
     parser.add_argument(
         "--python-peers", metavar="A,B", help="interpreters in which peers are installed; each is looked for in turn",
@@ -212,7 +213,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("peers:", *(f"  {p.name:20s}{p.title}" for p in peers().values()), sep="\n")
         return 0
     options.rounds = options.rounds or (3 if options.quick else 5)
-    options.seconds = options.seconds or (0.3 if options.quick else 2.0)
+    options.seconds = options.seconds or (0.2 if options.quick else 2.0)
     if options.compile_times is None:
         options.compile_times = not options.quick
     for python in (options.python_peers or sys.executable).split(","):

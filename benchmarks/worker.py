@@ -62,11 +62,11 @@ def prepare(job: dict[str, Any]) -> tuple[Session, dict[str, Any]]:
     }
 
 
-def finish(job: dict[str, Any], session: Session) -> dict[str, Any]:
-    """What is measured once: memory, and the first call with another batch size, and the second."""
+def finish(job: dict[str, Any], session: Session, batch: bool) -> dict[str, Any]:
+    """What is measured once: memory, and (`batch`) the first call with another batch size, and the second."""
     reply: dict[str, Any] = {"scratch": session.scratch() if session.scratch else None}
     workload = find(job["workload"])[0]
-    if session.call is None or not workload.batched:
+    if session.call is None or not workload.batched or not batch:
         return reply
     _, inputs = workload.data(job["tiny"])
     session.call(inputs)
@@ -140,7 +140,7 @@ def main() -> None:
     if session is not None:
         for line in sys.stdin:
             asked = json.loads(line)
-            found = measure(session.step, asked["seconds"]) if "seconds" in asked else finish(job, session)
+            found = measure(session.step, asked["seconds"]) if "seconds" in asked else finish(job, session, **asked)
             print(json.dumps(found), file=replies)
 
 

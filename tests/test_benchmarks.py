@@ -120,7 +120,9 @@ def test_a_run_of_some_workloads_keeps_the_others(tmp_path):
 
 
 def test_another_batch_and_the_arena_are_measured(tmp_path):
-    _, results = measured(tmp_path, "--only", "small_mlp_step,resnet20", "--peers", "graphwright,graphwright_static")
+    _, results = measured(
+        tmp_path, "--only", "small_mlp_step,resnet20", "--peers", "graphwright,graphwright_static", "--compile-times"
+    )
     for row in results["workloads"]:
         symbolic, static = (row["peers"][name] for name in ("graphwright", "graphwright_static"))
         assert symbolic["new_batch_s"] > 0 and symbolic["again_s"] > 0

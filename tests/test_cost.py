@@ -8,8 +8,8 @@ import pytest
 import graphwright as gw
 from graphwright.compiler.llvm.cost import INSTRUCTION, PARALLEL_GRAIN, effort
 from graphwright.ir.dims import evaluate, symbol
-from graphwright.ir.dtypes import float32
-from graphwright.ir.loops import Alloc, Buffer, For, Index, Load, Store
+from graphwright.ir.dtypes import float32, int64
+from graphwright.ir.loops import Alloc, Buffer, For, If, Index, Load, Store
 from graphwright.ir.scalars import apply, const
 
 N = symbol("N")
@@ -30,6 +30,13 @@ def test_registers_cost_nothing():
     add = Store(acc, (Index(0),), Load(X, (AT,)), "add")
     assert effort(For("i", N, (Alloc(acc, "register"), add))) == 2 * INSTRUCTION * N
     assert effort(For("i", N, (Alloc(acc, "local"), add))) == 6 * INSTRUCTION * N
+
+
+def test_of_two_branches_the_longer_counts():
+    store = Store(X, (AT,), Load(X, (AT,)))
+    long, short = For("i", N, (store, store)), For("i", 40, (store,))
+    both = If(apply("lt", Index(N), const(9, int64)), (short,), (long,))
+    assert effort(both) == effort(long) == 8 * INSTRUCTION * N
 
 
 @pytest.mark.parametrize(("size", "threads"), [(32, False), (256, True)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...ir.dims import Dim, product, substitute
+from ...ir.dims import Dim, evaluate, product, substitute, symbols
 from ...ir.loops import (
     Alloc,
     Expr,
@@ -25,6 +25,9 @@ INSTRUCTION = 64
 
 PARALLEL_GRAIN = 60_000 * INSTRUCTION
 """Effort, some 8 microseconds, below which waking the threads costs more than it saves."""
+
+TYPICAL = 64
+"""What a symbol stands for where two formulas are compared."""
 
 _EXPENSIVE = {"div": 5, "sqrt": 5, "floordiv": 20, "mod": 20}
 
@@ -69,7 +72,8 @@ def _total(body: tuple[Stmt, ...]) -> Dim:
 def effort(s: Stmt) -> Dim:
     """Machine instructions that a scheduled statement executes, times `INSTRUCTION`, as a formula.
 
-    Accesses to memory count twice, those to registers not at all; of two branches the longer counts.
+    Accesses to memory count twice, those to registers not at all; of two branches the one that is longer at typical
+    sizes counts.
     """
     own = {a.buffer.name for a in statements((s,)) if isinstance(a, Alloc) and a.space == "register"}
     return _effort(s, own, 1)
@@ -81,12 +85,16 @@ def _effort(s: Stmt, own: set[str], lanes: int) -> Dim:
         return s.extent * substitute(_efforts(s.body, own, wide), {s.var: 0})
     if isinstance(s, If):
         then, other = _efforts(s.then, own, lanes), _efforts(s.otherwise, own, lanes)
-        return max(then, other) if isinstance(then, int) and isinstance(other, int) else then + other
+        return max(then, other, key=_typical)
     if isinstance(s, Let):
         return _instructions(s.value, own) * INSTRUCTION // lanes
     if isinstance(s, Store):
         return (_instructions(s.value, own) + _access(s, own) * (2 if s.combiner else 1)) * INSTRUCTION // lanes
     return _elements(s) * INSTRUCTION if isinstance(s, Foreign) else 0
+
+
+def _typical(effort: Dim) -> int:
+    return evaluate(effort, dict.fromkeys(symbols(effort), TYPICAL))
 
 
 def _efforts(body: tuple[Stmt, ...], own: set[str], lanes: int) -> Dim:
