@@ -172,11 +172,12 @@ class CpuLowered(Lowered):
         self._preparation: Graph | None = None
 
     def graph_pipeline(self) -> Pipeline:
-        from ..passes.pipelines import prepared_pipeline
+        from ..passes.pipelines import cpu_graph_pipeline
 
-        if not self.prepare:
+        if not self.optimize:
             return super().graph_pipeline()
-        return prepared_pipeline(self.target.model, lambda graph: setattr(self, "_preparation", graph))
+        keep = (lambda graph: setattr(self, "_preparation", graph)) if self.prepare else None
+        return cpu_graph_pipeline(self.target.model, keep)
 
     @property
     def preparation(self) -> Graph | None:

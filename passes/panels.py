@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from ..ir.dims import Dim, ceildiv
+from ..ir.dims import Dim, at_most, ceildiv
 from ..ir.graph import Value
 from ..ir.op import OPS
 from .cpu_model import CpuModel
+from .predicates import is_static
 
-__all__ = ["in_panels", "kernel_in_panels", "tile_columns"]
+__all__ = ["LEAST", "in_panels", "kernel_in_panels", "panels_of", "tile_columns", "worth_panels"]
+
+LEAST = 1 << 14
+"""Elements of a matrix from which it is worth to have it twice in memory."""
 
 
 def kernel_in_panels(w: Value, cpu: CpuModel) -> Value:
@@ -28,8 +32,15 @@ def tile_columns(b: Value, columns: Dim, cpu: CpuModel) -> int:
     return 2 * cpu.tile_lanes(b.tensor.dtype, columns)
 
 
-def in_panels(b: Value, cpu: CpuModel) -> Value:
-    """Matrices ``[..., K, N]`` of fixed size by way of their panels, of which the last is padded with zeros."""
+def worth_panels(b: Value, cpu: CpuModel) -> bool:
+    """Whether a value is a matrix of fixed size that is worth to have twice in memory, and has several panels."""
+    t = b.tensor
+    fits = t.rank == 2 and t.dtype.is_float and is_static(t.shape) and at_most(LEAST, t.size)
+    return fits and not at_most(t.shape[1], tile_columns(b, t.shape[1], cpu))
+
+
+def panels_of(b: Value, cpu: CpuModel) -> Value:
+    """The panels of matrices ``[..., K, N]`` of fixed size, of which the last is padded with zeros."""
     *batch, depth, columns = b.tensor.shape
     width, k = tile_columns(b, columns, cpu), len(batch)
     count = ceildiv(columns, width)
@@ -38,5 +49,9 @@ def in_panels(b: Value, cpu: CpuModel) -> Value:
         high = (*none, 0, count * width - columns)
         b = OPS["pad"](b, low=(*none, 0, 0), high=high, interior=(*none, 0, 0), value=0)
     split = OPS["reshape"](b, shape=(*batch, depth, count, width))
-    panels = OPS["transpose"](split, perm=(*range(k), k + 1, k, k + 2))
-    return OPS["unpack"](panels, columns=columns)
+    return OPS["transpose"](split, perm=(*range(k), k + 1, k, k + 2))
+
+
+def in_panels(b: Value, cpu: CpuModel) -> Value:
+    """Matrices ``[..., K, N]`` of fixed size by way of their panels."""
+    return OPS["unpack"](panels_of(b, cpu), columns=b.tensor.shape[-1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace as with_fields
+from functools import partial
 from typing import Any
 
 from ..ir.graph import Graph
@@ -27,6 +28,7 @@ from .lower_to_program import lower_to_program
 from .manager import Pass, Pipeline
 from .merge_loops import merge_loops
 from .names_apart import with_names_apart
+from .pack_loops import pack_loops
 from .plan_memory import plan_memory
 from .prepare import prepare
 from .prune_loops import prune_loops
@@ -40,7 +42,7 @@ from .stabilize import stabilize
 from .unroll import unroll
 
 __all__ = [
-    "GRAPH", "PLAIN", "cpu_kernel_pipeline", "cuda_kernel_pipeline", "kernel_key", "prepared_pipeline",
+    "GRAPH", "PLAIN", "cpu_graph_pipeline", "cpu_kernel_pipeline", "cuda_kernel_pipeline", "kernel_key",
     "program_pipeline",
 ]  # fmt: skip
 
@@ -73,17 +75,25 @@ GRAPH = Pipeline([
 """From the user's graph to a graph of fusions."""
 
 
-def prepared_pipeline(cpu: CpuModel, keep: Callable[[Graph | None], object]) -> Pipeline:
-    """`GRAPH` for a function whose prepared states the driver provides; `keep` is given the graph that updates them."""
+def cpu_graph_pipeline(cpu: CpuModel, keep: Callable[[Graph | None], object] | None = None) -> Pipeline:
+    """`GRAPH` for a CPU.
 
-    def run(graph: Graph) -> Graph:
+    With `keep`, of a function whose prepared states the driver provides; it is given the graph that updates them.
+    """
+
+    def prepared(graph: Graph) -> Graph:
+        assert keep is not None
         main, preparation = prepare(graph, cpu)
         keep(preparation)
         return main
 
     *rest, fusing = GRAPH
-    why = "when nothing else changes: matrices in the order in which they are read, once for all calls"
-    return Pipeline([*rest, Pass("prepare", run, requires=("legal", "clean"), why=why), fusing])
+    pack = partial(pack_loops, cpu=cpu)
+    rest.append(_deep("pack-loops", pack, requires=("legal",), why="matrices of loops as tiles read them"))
+    if keep is not None:
+        why = "when nothing else changes: matrices in the order in which they are read, once for all calls"
+        rest.append(Pass("prepare", prepared, requires=("legal", "clean"), why=why))
+    return Pipeline([*rest, fusing])
 
 
 PLAIN = Pipeline([

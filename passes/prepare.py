@@ -14,14 +14,11 @@ from ..ir.dims import at_most, product
 from ..ir.graph import Graph, Value, source_location, topological, users
 from ..ir.op import OPS
 from .cpu_model import CpuModel
-from .panels import in_panels, kernel_in_panels, tile_columns
+from .panels import LEAST, in_panels, kernel_in_panels, tile_columns
 from .predicates import is_static
 from .winograd import winograd
 
-__all__ = ["LEAST", "prepare"]
-
-LEAST = 1 << 14
-"""Elements of a matrix from which it is worth to have it twice in memory."""
+__all__ = ["prepare"]
 
 WIDE_ROWS, NARROW_ROWS = 56, 15
 """Results in a row, with and without strides, up to which a convolution runs along its outputs instead."""
@@ -123,9 +120,11 @@ def _frontier(graph: Graph, kept: Mapping[Value, bool]) -> list[Value]:
     order = list(graph)
     readers = users(order)
     wanted = [v for v in order if kept.get(v) and any(u not in kept for u in readers[v])]
-    found: dict[Value, None] = {}
+    found = {v: None for v in wanted if v.op.name == "transpose" and any(u.regions for u in readers[v])}
     while wanted:
         v = wanted.pop()
+        if v in found:
+            continue
         if v.op.name in ("unpack", "unpack_kernel"):
             found[v.operands[0]] = None
         elif v.op.name in _FREE:

@@ -16,7 +16,7 @@ from .inline import inline
 from .lower_to_loops import lower_to_loops
 from .lower_to_program import lower_to_program
 from .manager import Pass, Pipeline
-from .pipelines import GRAPH, PLAIN, cpu_kernel_pipeline
+from .pipelines import GRAPH, PLAIN, cpu_graph_pipeline, cpu_kernel_pipeline
 from .plan_memory import plan_memory
 
 __all__ = ["NamedPass", "names", "pipeline"]
@@ -48,7 +48,7 @@ def _table(cpu: CpuModel) -> dict[str, NamedPass]:
         return with_fields(declarative, inplace=kernel.run(declarative, verify=False).ir.inplace)
 
     passes = [
-        *(NamedPass(p.name, "graph", p.run, p.why) for p in (*GRAPH, *PLAIN)),
+        *(NamedPass(p.name, "graph", p.run, p.why) for p in (*cpu_graph_pipeline(cpu), *PLAIN)),
         NamedPass("inline", "graph", inline, "the ops of each fusion in its place"),
         NamedPass("lower-to-loops", "graph", lambda g: lower_to_loops(g, g.name), "the whole graph as one kernel"),
         NamedPass(

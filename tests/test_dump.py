@@ -19,7 +19,7 @@ from graphwright.passes import pipelines
 from graphwright.passes.manager import Pass, Pipeline
 from graphwright.passes.pipelines import GRAPH
 
-FIRST = [*(p.name for p in GRAPH.until("dce")), "prepare", "fuse"]
+FIRST = [*(p.name for p in GRAPH.until("dce")), "pack-loops", "prepare", "fuse"]
 NAMES = [*FIRST, "lower-to-program", "schedule", "expand-math", "plan-memory"]
 LAST = ["llvm-emitted.ll", "llvm.ll", "asm.s"]
 

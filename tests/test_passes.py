@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from graphwright.ir.parser import parse_graph
 from graphwright.ir.printer import print_graph
 from graphwright.ir.verify import verify_graph
 from graphwright.passes.canonicalize import canonicalize, hoist_reshapes, regroup
+from graphwright.passes.cpu_model import CpuModel
 from graphwright.passes.cse import cse, structure
 from graphwright.passes.dce import dce
 from graphwright.passes.differentiate import gradients
@@ -27,6 +29,7 @@ from graphwright.passes.hoist import hoist
 from graphwright.passes.lay_out import lay_out
 from graphwright.passes.manager import Pass, Pipeline
 from graphwright.passes.merge_loops import merge_loops
+from graphwright.passes.pack_loops import pack_loops
 from graphwright.passes.prune_loops import prune_loops
 from graphwright.passes.simplify import simplify
 from graphwright.passes.sink import sink
@@ -36,7 +39,7 @@ from graphwright.passes.unroll import unroll
 PASSES = {f.__name__: f for f in (
     canonicalize, fold, simplify, stabilize, cse, dce, merge_loops, prune_loops, hoist, sink, fuse_loops,
     lay_out, unroll,
-)}  # fmt: skip
+)} | {"pack_loops": functools.partial(pack_loops, cpu=CpuModel())}  # fmt: skip
 f32, f64, i64, bool_ = map(as_dtype, ("float32", "float64", "int64", "bool"))
 N = symbol("N")
 SIZES = {"N": 4, "K": 3, "T": 3}
