@@ -28,6 +28,7 @@ from ..ir.loops import (
     Store,
     children,
     flat_index,
+    free_symbols,
     replace,
     statements,
     walk,
@@ -168,9 +169,9 @@ def _position(access: Load | Store) -> Dim:
 
 
 def vectorize(s: For, cpu: CpuModel) -> For:
-    """Vectorize the innermost loops and turn reductions into accumulators; an op's own vector loops stay."""
+    """Vectorize the innermost loops and turn reductions into accumulators; an op's own vector loops get lanes."""
     if s.kind == "vector":
-        return s
+        return _own_vectors(s, cpu)
     stores = [t for t in s.body if isinstance(t, Store)]
     dtypes = [a.buffer.dtype for a in accesses(s) if not a.buffer.dtype.is_bool and _varies(a, s)]
     lanes = min((cpu.lanes(d) for d in dtypes), default=cpu.vector_bytes)
@@ -190,6 +191,21 @@ def vectorize(s: For, cpu: CpuModel) -> For:
         lanes = interleaved(lanes, s.extent, count)
         return For(s.var, s.extent, tuple(body), "vector", lanes)
     return with_fields(s, body=tuple(body))
+
+
+def _own_vectors(s: For, cpu: CpuModel) -> For:
+    """A vector loop of an op with lanes, if it stores to neighbouring places of a row; which row may be data."""
+    stores = [t for t in s.body if isinstance(t, Store)]
+    if s.lanes > 1 or len(stores) < len(s.body) or not all(_along_row(t, s.var) for t in stores):
+        return s
+    lanes = min(cpu.lanes(a.buffer.dtype) for a in accesses(s) if not a.buffer.dtype.is_bool)
+    return with_fields(s, lanes=interleaved(lanes, s.extent))
+
+
+def _along_row(access: Load | Store, var: str) -> bool:
+    *outer, last = access.indices
+    inside = isinstance(last, Index) and coefficient(last.dim, var) == 1
+    return inside and all(var not in free_symbols(i) for i in outer) and not access.buffer.dtype.is_bool
 
 
 def _abreast(s: For) -> int:
@@ -229,8 +245,10 @@ def _unit(access: Load | Store, var: str) -> bool:
 
 def _parallel(s: For) -> For:
     """Give the outermost loop, or the two outermost if it is short, to threads."""
-    if s.extent == 0 or not independent(s):
+    if s.extent == 0:
         return s
+    if not independent(s):
+        return _columns_apart(s) or s
     if s.kind == "vector":
         return _blocks(s)
     inner = s.body[0]
@@ -288,12 +306,32 @@ def _blocks(s: For) -> For:
     size = COLUMNS if any(isinstance(t, For) for t in s.body) else BLOCK
     if isinstance(s.extent, int) and s.extent <= size:
         return s
-    block = symbol(f"{s.var}b")
-    start = block * size
+    return For(f"{s.var}b", floordiv(s.extent + (size - 1), size), (_block(s, size),), "parallel")
+
+
+def _block(s: For, size: int) -> For:
+    """The part of a vector loop that its block is to do."""
+    start = symbol(f"{s.var}b") * size
     body = rename(s.body, {s.var: start + symbol(s.var)})
     count = size if mod(s.extent, size) == 0 else dim_min(size, s.extent - start)
-    inner = For(s.var, count, body, "vector", s.lanes)
-    return For(f"{s.var}b", floordiv(s.extent + (size - 1), size), (inner,), "parallel")
+    return For(s.var, count, body, "vector", s.lanes)
+
+
+def _columns_apart(s: For) -> For | None:
+    """A parallel loop over blocks of columns; in each, the rows of a scatter, which may collide, are in order."""
+    levels, inner = [s], s.body[-1]
+    while isinstance(inner, For) and inner.kind == "serial":
+        levels.append(inner)
+        inner = inner.body[-1]
+    plain = all(isinstance(t, Let) and not isinstance(t.value, Reduce) for level in levels for t in level.body[:-1])
+    if not plain or not isinstance(inner, For) or inner.kind != "vector" or not independent(inner):
+        return None
+    if isinstance(inner.extent, int) and inner.extent <= COLUMNS or symbols(inner.extent) & {v.var for v in levels}:
+        return None
+    nest = _block(inner, COLUMNS)
+    for level in reversed(levels):
+        nest = with_fields(level, body=(*level.body[:-1], nest))
+    return For(f"{inner.var}b", floordiv(inner.extent + (COLUMNS - 1), COLUMNS), (nest,), "parallel")
 
 
 def rename(body: tuple[Stmt, ...], values: dict[str, Dim]) -> tuple[Stmt, ...]:

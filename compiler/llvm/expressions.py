@@ -73,15 +73,20 @@ class Expressions:
         element = storage_type(buffer.dtype)
         flat = len(indices) == 1
         strides: list[Dim] = [1] if flat else [product(buffer.shape[k + 1 :]) for k in range(len(buffer.shape))]
-        if all(isinstance(i, Index) for i in indices):
-            offset: Dim = 0
-            for i, s in zip(indices, strides, strict=True):
-                offset = offset + i.dim * s  # type: ignore[attr-defined]
-            return self._affine_address(memory, element, offset)
-        total = Val("0", int64)
-        for i, s in zip(indices, strides, strict=True):
-            term = emit_scalar(self.f, "mul", [self.expr(i, memo), self.f.dim(s)], int64)
-            total = emit_scalar(self.f, "add", [total, term], int64)
+        affine: Dim = 0
+        rest: Val | None = None
+        for i, stride in zip(indices, strides, strict=True):
+            if isinstance(i, Index):
+                affine = affine + i.dim * stride
+            else:
+                term = emit_scalar(self.f, "mul", [self.expr(i, memo), self.f.dim(stride)], int64)
+                rest = term if rest is None else emit_scalar(self.f, "add", [rest, term], int64)
+        if rest is None:
+            return self._affine_address(memory, element, affine)
+        if rest.lanes == 1 and memory.lanes == 1:  # a row that data choose, and a place in it
+            row = self.f.assign(f"getelementptr inbounds {element}, ptr {memory.pointer}, {rest}")
+            return self._affine_address(Memory(row), element, affine)
+        total = emit_scalar(self.f, "add", [rest, self.f.dim(affine, self.lanes)], int64)
         return self._pointer(memory.pointer, element, total), False
 
     def _pointer(self, base: str, element: str, offset: Val) -> Val:
