@@ -40,6 +40,7 @@ from .schedule_random import drawing_loop, with_draws_apart
 from .schedule_reduction import INTERLEAVE, lower_reduction, vector_axis
 from .schedule_rows import keep_rows
 from .schedule_scatter import schedule_scatter
+from .schedule_transposition import in_blocks
 
 __all__ = ["accesses", "merge_loops", "merge_parallel", "rename", "schedule_cpu", "vectorize"]
 
@@ -75,7 +76,14 @@ def _scalar(s: Stmt, cpu: CpuModel) -> list[Stmt]:
 
 
 def _nest(s: For, cpu: CpuModel, rows: Iterator[int]) -> list[Stmt]:
-    return [_drawing(s, cpu) or _parallel(vectorize(keep_rows(merge_loops(s), rows), cpu))]
+    drawing = _drawing(s, cpu)
+    if drawing is not None:
+        return [drawing]
+    merged = merge_loops(s)
+    blocks = in_blocks(merged, cpu)
+    if blocks is not None:
+        return [_parallel(vectorize(b, cpu)) for b in blocks]
+    return [_parallel(vectorize(keep_rows(merged, rows), cpu))]
 
 
 def _drawing(s: For, cpu: CpuModel) -> For | None:
