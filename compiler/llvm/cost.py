@@ -17,6 +17,7 @@ from ...ir.loops import (
     statements,
     walk,
 )
+from ...passes.cpu_model import CpuModel
 
 __all__ = ["PARALLEL_GRAIN", "effort", "work"]
 
@@ -69,50 +70,58 @@ def _total(body: tuple[Stmt, ...]) -> Dim:
     return total
 
 
-def effort(s: Stmt) -> Dim:
+def effort(s: Stmt, cpu: CpuModel) -> Dim:
     """Machine instructions that a scheduled statement executes, times `INSTRUCTION`, as a formula.
 
     Accesses to memory count twice, those to registers not at all; of two branches the one that is longer at typical
     sizes counts.
     """
     own = {a.buffer.name for a in statements((s,)) if isinstance(a, Alloc) and a.space == "register"}
-    return _effort(s, own, 1)
+    return _Effort(own, max(cpu.vector_bytes, cpu.tile_bytes)).of(s, 1)
 
 
-def _effort(s: Stmt, own: set[str], lanes: int) -> Dim:
-    if isinstance(s, For):
-        wide = min(s.lanes, INSTRUCTION) if s.kind == "vector" and lanes == 1 else lanes
-        return s.extent * substitute(_efforts(s.body, own, wide), {s.var: 0})
-    if isinstance(s, If):
-        then, other = _efforts(s.then, own, lanes), _efforts(s.otherwise, own, lanes)
-        return max(then, other, key=_typical)
-    if isinstance(s, Let):
-        return _instructions(s.value, own) * INSTRUCTION // lanes
-    if isinstance(s, Store):
-        return (_instructions(s.value, own) + _access(s, own) * (2 if s.combiner else 1)) * INSTRUCTION // lanes
-    return _elements(s) * INSTRUCTION if isinstance(s, Foreign) else 0
+class _Effort:
+    """Counts instructions: `own` are buffers in registers, `width` the bytes of one of these."""
+
+    def __init__(self, own: set[str], width: int) -> None:
+        self.own, self.width = own, width
+
+    def of(self, s: Stmt, lanes: int) -> Dim:
+        """The effort of a statement in a vector loop of so many lanes, for one of them."""
+        if isinstance(s, For):
+            inner = min(s.lanes, INSTRUCTION) if s.kind == "vector" and lanes == 1 else lanes
+            return s.extent * substitute(self.total(s.body, inner), {s.var: 0})
+        if isinstance(s, If):
+            return max(self.total(s.then, lanes), self.total(s.otherwise, lanes), key=_typical)
+        if isinstance(s, Let):
+            return self.instructions(s.value) * INSTRUCTION // self.shared(s.value, lanes)
+        if isinstance(s, Store):
+            count = self.instructions(s.value) + self.access(s) * (2 if s.combiner else 1)
+            return count * INSTRUCTION // self.shared(s.value, lanes)
+        return _elements(s) * INSTRUCTION if isinstance(s, Foreign) else 0
+
+    def total(self, body: tuple[Stmt, ...], lanes: int) -> Dim:
+        total: Dim = 0
+        for s in body:
+            total = total + self.of(s, lanes)
+        return total
+
+    def shared(self, value: Expr, lanes: int) -> int:
+        """The lanes that share an instruction: several registers of them need several."""
+        return min(lanes, max(self.width // value.dtype.itemsize, 1))
+
+    def access(self, s: Load | Store) -> int:
+        return 0 if s.buffer.name in self.own else 2
+
+    def instructions(self, e: Expr) -> int:
+        found = 0
+        for part in walk(e):
+            if isinstance(part, Scalar):
+                found += _EXPENSIVE.get(part.op, 1)
+            elif isinstance(part, Load):
+                found += self.access(part)
+        return found
 
 
 def _typical(effort: Dim) -> int:
     return evaluate(effort, dict.fromkeys(symbols(effort), TYPICAL))
-
-
-def _efforts(body: tuple[Stmt, ...], own: set[str], lanes: int) -> Dim:
-    total: Dim = 0
-    for s in body:
-        total = total + _effort(s, own, lanes)
-    return total
-
-
-def _access(s: Load | Store, own: set[str]) -> int:
-    return 0 if s.buffer.name in own else 2
-
-
-def _instructions(e: Expr, own: set[str]) -> int:
-    found = 0
-    for part in walk(e):
-        if isinstance(part, Scalar):
-            found += _EXPENSIVE.get(part.op, 1)
-        elif isinstance(part, Load):
-            found += _access(part, own)
-    return found

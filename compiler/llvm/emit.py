@@ -291,7 +291,7 @@ class _Emitter(Expressions):
             slot = f.assign(f"getelementptr inbounds i64, ptr {record}, i64 {k}")
             f.emit(f"store {value}, ptr {slot}, align 8")
         extent = f.dim(s.extent)
-        small = f.assign(f"icmp slt {f.dim(effort(s))}, {PARALLEL_GRAIN}")
+        small = f.assign(f"icmp slt {f.dim(effort(s, f.module.model))}, {PARALLEL_GRAIN}")
         context = f.assign(f"select i1 {small}, ptr null, ptr %context")
         f.emit(f"call void @gw_parallel(ptr {context}, ptr @{name}, ptr {record}, {extent})")
 
