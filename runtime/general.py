@@ -18,10 +18,11 @@ import numpy as np
 
 from ..errors import ArgumentError, DimensionError, GraphwrightError
 from .arguments import as_array
-from .buffers import Arena, Array, Cell, Overlap, address_of, aligned_block, aligned_empty
+from .buffers import Arena, Array, Cell, Overlap, address_of, aligned_empty
 from .image import LoadedImage
 from .native_call import NativeArena, PlanTable
 from .preparation import Preparation
+from .recycling import new_result
 from .shapes import Binder, Plan
 from .signature import Signature, Slot, evaluate
 from .structure import unflattener
@@ -149,7 +150,7 @@ class GeneralCall:
         outputs = []
         slots = zip(self._outputs, plan.outputs, plan.sizes, strict=True)
         for i, (dtype, shape, nbytes) in enumerate(slots, len(arrays) + len(self.cells)):
-            out, pointers[i] = aligned_block(shape, dtype, nbytes)
+            out, pointers[i] = new_result(shape, dtype, nbytes)
             outputs.append(out)
         frame.dims[:] = list(plan.dims)
         if not plan.arena:

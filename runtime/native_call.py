@@ -37,6 +37,7 @@ from numpy.typing import NDArray
 
 from .buffers import Array, Block, address_of, generation, lasting_empty
 from .image import LoadedImage
+from .recycling import RECYCLED
 from .shapes import Plan, Shape
 from .signature import INT64_MAX, Signature
 from .threads import ready_address
@@ -93,7 +94,9 @@ class PlanTable:
         self._known: dict[int, Plan] = {}
 
     def add(self, shapes: Sequence[Shape], plan: Plan) -> None:
-        """Let native calls with inputs of these shapes find their plan."""
+        """Let native calls with inputs of these shapes find their plan; of large results, the general way makes one."""
+        if max(plan.sizes, default=0) >= RECYCLED:
+            return
         sizes = [size for shape in shapes for size in shape]
         value = 0
         for size in sizes:
