@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from ..errors import CompileError
-from ..ir.dims import Dim, coefficient, floordiv, mod, product, symbol
+from ..ir.dims import Dim, ceildiv, coefficient, dim_min, floordiv, mod, product, symbol
 from ..ir.dtypes import DType, bool_, int32, int64
 from ..ir.loops import (
     Alloc,
@@ -33,6 +34,9 @@ __all__ = ["identity", "lower_reduction", "serial_reduction", "vector_axis"]
 
 UNROLL = 8
 """Vectors of partial results, so that one addition need not wait for the one before."""
+
+BLOCK = 512
+"""Terms after which a sum of floats starts anew, before it is added to the rest: else rounding errors pile up."""
 
 INTERLEAVE = 2
 """Vectors that are computed side by side, so that chains of dependent operations overlap."""
@@ -86,19 +90,65 @@ def lower_reduction(s: Let, cpu: CpuModel, across: str | None) -> list[Stmt]:
 
 
 def serial_reduction(name: str, e: Reduce) -> list[Stmt]:
-    """Bind `name` to a reduction by loops over one accumulator, in the order of the axes."""
+    """Bind `name` to a reduction by loops over one accumulator, in the order of the axes; long sums block by block."""
     if any(isinstance(x, Reduce) for x in walk(e.body)):
         raise CompileError("a reduction inside a reduction that depends on it")
     if e.combiner in ("argmax", "argmin"):
         return _lower_arg(name, e)
     acc = Buffer(f"{name}.acc", e.dtype, ())
-    update: Stmt = Store(acc, (), e.body, e.combiner)
+
+    def update(total: Buffer, at: Places) -> list[Stmt]:
+        return [Store(total, (), replace(e.body, at), e.combiner)]
+
     return [
         Alloc(acc, "register"),
         Store(acc, (), identity(e.combiner, e.dtype)),
-        _loops(e.axes, update),
+        *_nested(acc, e, e.axes, update),
         Let(name, Load(acc, ())),
     ]
+
+
+Places = dict[str, Dim]
+"""Where the counters of loops stand, in terms of the counters of blocks and of loops in them."""
+Update = Callable[[Buffer, Places], list[Stmt]]
+
+
+def _nested(
+    total: Buffer, e: Reduce, axes: Sequence[tuple[str, Dim]], update: Update, at: Places | None = None, lanes: int = 1,
+) -> list[Stmt]:
+    """Loops over axes, in which `update` adds to what it is given.
+
+    A long sum of floats is one of blocks, which are summed first: errors grow with the lengths of both, not with their
+    product.
+    """
+    at = at or {}
+    if not axes:
+        return update(total, at)
+    (var, extent), *rest = axes
+    plain = e.combiner != "add" or not e.dtype.is_float
+    if plain or isinstance(extent, int) and extent <= BLOCK:
+        return [For(var, extent, tuple(_nested(total, e, rest, update, at, lanes)))]
+    part, block = Buffer(f"{total.name}.p", total.dtype, total.shape), symbol(f"{var}.b")
+    start = block * BLOCK
+    inside = _nested(part, e, rest, update, {**at, var: start + symbol(var)}, lanes)
+    count = BLOCK if mod(extent, BLOCK) == 0 else dim_min(BLOCK, extent - start)
+    body = (
+        Alloc(part, "register"),
+        _each(part, identity("add", e.dtype), None, lanes),
+        For(var, count, tuple(inside)),
+        _each(total, part, "add", lanes),
+    )
+    return [For(f"{var}.b", ceildiv(extent, BLOCK), body)]
+
+
+def _each(to: Buffer, value: Expr | Buffer, combiner: str | None, lanes: int) -> Stmt:
+    """Store to all of a buffer that is one number or a few vectors: a number, or another such buffer."""
+    if not to.shape:
+        return Store(to, (), Load(value, ()) if isinstance(value, Buffer) else value, combiner)
+    (width,), var = to.shape, f"{to.name}.e"
+    index = (Index(symbol(var)),)
+    store = Store(to, index, Load(value, index) if isinstance(value, Buffer) else value, combiner)
+    return For(var, width, (store,), "vector", lanes)
 
 
 def _loops(axes: tuple[tuple[str, Dim], ...], *body: Stmt) -> Stmt:
@@ -149,24 +199,27 @@ def _lower_vector(name: str, e: Reduce, cpu: CpuModel) -> list[Stmt]:
     while isinstance(extent, int) and width > lanes and extent < width:
         width //= 2
     acc = Buffer(f"{name}.acc", e.dtype, (width,))
-    lane, chunk = symbol(f"{name}.l"), symbol(f"{name}.c")
+    lane, chunk = symbol(f"{name}.l"), f"{name}.c"
 
-    def step(start: Dim, count: Dim) -> Stmt:
-        body = replace(e.body, {var: start + lane})
+    def step(total: Buffer, start: Dim, count: Dim, at: Places) -> Stmt:
+        body = replace(e.body, {**at, var: start + lane})
         if isinstance(count, int) or _maskable(body, cpu):
             wide = min(width, lanes * INTERLEAVE) if isinstance(count, int) else width
-            return For(f"{name}.l", count, (Store(acc, (Index(lane),), body, e.combiner),), "vector", wide)
-        return For(f"{name}.l", count, (Store(acc, (Index(0),), body, e.combiner),))
+            return For(f"{name}.l", count, (Store(total, (Index(lane),), body, e.combiner),), "vector", wide)
+        return For(f"{name}.l", count, (Store(total, (Index(0),), body, e.combiner),))
 
-    inner: list[Stmt] = [For(f"{name}.c", floordiv(extent, width), (step(chunk * width, width),))]
-    rest = mod(extent, width)
-    if rest != 0:
-        inner.append(step(floordiv(extent, width) * width, rest))
-    for v, n in reversed(e.axes[:-1]):
-        inner = [For(v, n, tuple(inner))]
-    start = For(f"{name}.l", width, (Store(acc, (Index(lane),), identity(e.combiner, e.dtype)),), "vector", lanes)
+    def chunks(total: Buffer, at: Places) -> list[Stmt]:
+        return [step(total, at.get(chunk, symbol(chunk)) * width, width, at)]
+
+    def row(total: Buffer, at: Places) -> list[Stmt]:
+        inner = _nested(total, e, [(chunk, floordiv(extent, width))], chunks, at, lanes)
+        rest = mod(extent, width)
+        return inner if rest == 0 else [*inner, step(total, floordiv(extent, width) * width, rest, at)]
+
+    start = _each(acc, identity(e.combiner, e.dtype), None, lanes)
+    loops = _nested(acc, e, e.axes[:-1], row, lanes=lanes)
     total = Let(name, Load(acc, (Index(0),)))
-    return [Alloc(acc, "register"), start, *inner, *fold_lanes(acc, (), width, lanes, e.combiner), total]
+    return [Alloc(acc, "register"), start, *loops, *fold_lanes(acc, (), width, lanes, e.combiner), total]
 
 
 def _maskable(body: Expr, cpu: CpuModel) -> bool:

@@ -213,3 +213,22 @@ def test_padding_is_not_read(op: str, at_end: bool) -> None:
     given = fenced(array, at_end)
     (expected,), _ = interpret(g, [array])
     np.testing.assert_allclose(compile_graph(g, structure="*").executable(given), expected, rtol=1e-6)
+
+
+def test_long_sums_of_floats() -> None:
+    """One accumulator took all terms: where these are alike, so are the errors, and a mean was wrong by a hundredth."""
+    x, y = input_value("x", (N,), "float32"), input_value("y", (N, M), "float32")
+    for value, shape in ((x, (2_000_000,)), (y, (500_000, 3)), (y, (500_000, 40)), (y, (3, 500_000))):
+        axes = [(0,)] if len(shape) == 1 else [(0,), (1,), (0, 1)]
+        for chosen in axes:
+            compiled = compile_graph(graph([value], [OPS["sum"](value, axes=chosen)]), structure="*")
+            array = np.full(shape, 0.7616, "f4")
+            np.testing.assert_allclose(compiled.executable(array), array.sum(chosen, np.float64), rtol=1e-5)
+
+
+def test_a_product_over_no_elements_is_zero() -> None:
+    """Where the sum has no terms, NumPy's `einsum` returned what memory held, in two processes of many."""
+    a, b = input_value("a", (N, M), "float32"), input_value("b", (M, 5), "float32")
+    dot = OPS["dot"](a, b, contract=((1,), (0,)))
+    (found,), _ = interpret(graph([a, b], [dot]), [np.zeros((3, 0), "f4"), np.zeros((0, 5), "f4")])
+    assert found.dtype == np.float32 and found.tolist() == [[0.0] * 5] * 3

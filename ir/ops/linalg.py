@@ -52,6 +52,9 @@ def _dot(a: Any, b: Any, contract: Axes, batch: Axes) -> Any:
     out = [names_a[k] for k in batch[0]]
     out += [names_a[k] for k in _free(a.ndim, contract[0], batch[0])]
     out += [names_b[k] for k in _free(b.ndim, contract[1], batch[1])]
+    if not a.size or not b.size:  # of sums of nothing, NumPy has been seen to return what memory held
+        sizes = dict(zip(names_a, a.shape)) | dict(zip(names_b, b.shape))
+        return np.zeros([sizes[n] for n in out], np.result_type(a, b))
     return np.einsum(a, names_a, b, names_b, out)
 
 
