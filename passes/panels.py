@@ -44,6 +44,9 @@ def panels_of(b: Value, cpu: CpuModel) -> Value:
     *batch, depth, columns = b.tensor.shape
     width, k = tile_columns(b, columns, cpu), len(batch)
     count = ceildiv(columns, width)
+    if b.op.name == "transpose" and not batch and columns == count * width:  # of what lies transposed, in one step
+        split = OPS["reshape"](b.operands[0], shape=(count, width, depth))
+        return OPS["transpose"](split, perm=(0, 2, 1))
     none = (0,) * k
     if columns != count * width:
         high = (*none, 0, count * width - columns)

@@ -69,7 +69,10 @@ def lasting_empty(shape: Sequence[int], dtype: DTypeLike) -> Array:
         return aligned_empty(shape, dtype)
     rest = nbytes % _HUGE_PAGE
     room = nbytes + (_HUGE_PAGE - rest if rest >= _HUGE_PAGE // 2 else 0)  # what is added is never as much as used
-    memory = mmap.mmap(-1, room + _HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    try:
+        memory = mmap.mmap(-1, room + _HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError as error:
+        raise MemoryError(f"there is no memory for {nbytes} bytes") from error
     offset = -address_of(np.frombuffer(memory, np.uint8)) % _HUGE_PAGE
     with suppress(OSError):  # a hint: the system may have been built without
         memory.madvise(mmap.MADV_HUGEPAGE, offset, room)

@@ -20,7 +20,7 @@ def training_step(T, B: int, H: int, inputs: int) -> object:
 
 
 def test_programs_do_not_grow_with_the_length():
-    short, long = (training_step(T, 4, 16, 8) for T in (50, 5000))
+    short, long = (training_step(T, 4, 16, 8) for T in (1000, 100_000))
     for stage in ("graph", "optimized", "program"):
         a, b = short.ir(stage), long.ir(stage)
         assert abs(len(a.splitlines()) - len(b.splitlines())) <= 2 and len(b) < 1.05 * len(a)
