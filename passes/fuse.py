@@ -24,6 +24,7 @@ from ..ir.op import OPS
 from ..ir.ops import structure
 from ..ir.ops.window import Window
 from ..ir.types import Shape
+from .fuse_parts import read_in_parts
 from .fuse_siblings import merge_groups
 from .pieces import in_pieces, loop_shape
 from .regions import is_control
@@ -107,7 +108,8 @@ class Partition:
         if is_map(v):
             return all(inlinable(v, u, g) for u in self.users[v])
         if v.op.kind == "contract":
-            return g.anchor is None and not g.reduces and self._at_root(v, g) and all(_plain(m) for m in g.members)
+            alone = g.anchor is None and not g.reduces and all(_plain(m) for m in g.members)
+            return alone and (self._at_root(v, g) or self._in_parts(v, g))
         axes = self.axes_in(v, g)  # a reduction
         if axes is None or g.anchor is not None or any(u in g.prologue for u in self.users[v]):
             return False
@@ -117,6 +119,13 @@ class Partition:
     def _at_root(self, v: Value, g: Group) -> bool:
         axes = self.axes_in(v, g)
         return axes == tuple(range(len(g.shape))) and len(v.tensor.shape) == len(g.shape) and v not in g.prologue
+
+    def _in_parts(self, v: Value, g: Group) -> bool:
+        """Whether a group reads a product in parts, each at the group's own places."""
+        if not all(self.groups[m] == [g] for m in g.members) or not read_in_parts(v, g.shape, g.members, self.users):
+            return False
+        slices = [m for m in g.members if m.op.name == "slice"]
+        return all(g.axes[m] == tuple(range(len(g.shape))) for m in slices)
 
     def _inlinable_everywhere(self, v: Value) -> bool:
         return (

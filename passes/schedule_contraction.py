@@ -45,7 +45,7 @@ from .flatten_contraction import flatten_contraction
 from .pack_panels import Panels
 from .schedule_reduction import fold_lanes
 
-__all__ = ["Choice", "choices", "schedule_contraction"]
+__all__ = ["Choice", "choices", "longest_row", "panel_width", "row_tile", "schedule_contraction"]
 
 T = TypeVar("T")
 
@@ -136,9 +136,9 @@ def choices(kernel: Kernel, cpu: CpuModel) -> tuple[Choice, ...]:
     if planned is None:
         return ()
     c, model = planned
-    if isinstance(model, str) or model.overlap or model.lines > 1 or _panel_width(c):
+    if isinstance(model, str) or model.overlap or model.lines > 1 or panel_width(c):
         return ()
-    row, found = _row(c), [model]
+    row, found = longest_row(c), [model]
     may_pack = not _windowed(c) and row is not None
     packings = [True, False] if may_pack and strides(c.b, c.column) <= {0, 1} else [model.packed]
     for packed, vectors in product_of([model.packed, *(x for x in packings if x != model.packed)], (1, 2, 3)):
@@ -158,7 +158,7 @@ def _plan(kernel: Kernel, cpu: CpuModel) -> tuple[Contraction, Choice | str] | N
     c = _along_outputs(c)
     windowed = _windowed(c)
     c = flatten_contraction(c)
-    width = _panel_width(c)
+    width = panel_width(c)
     if width is not None:
         return c, _prepared(c, cpu, width)
     c = _mirrored(c, cpu)
@@ -198,7 +198,7 @@ def _mirrored(c: Contraction, cpu: CpuModel) -> Contraction:
     return with_fields(c, loops=((column, n), (row, m)), a=c.b, b=c.a)
 
 
-def _panel_width(c: Contraction) -> int | None:
+def panel_width(c: Contraction) -> int | None:
     """The columns of a panel, if B lies in panels already (`ir.ops.panels`)."""
     b, column = c.b, symbol(c.column)
     if not isinstance(b, Load) or b.guard is not None or len(b.indices) < 3:
@@ -214,16 +214,16 @@ def _along_outputs(c: Contraction) -> Contraction:
     """A convolution whose kernel lies in panels of its outputs, with these as its columns."""
     for at, (var, _) in enumerate(c.loops[:-1]):
         turned = with_fields(c, loops=(*c.loops[:at], *c.loops[at + 1 :], c.loops[at]), a=c.b, b=c.a)
-        if var not in free_symbols(c.b) and _panel_width(turned) is not None:
+        if var not in free_symbols(c.b) and panel_width(turned) is not None:
             return turned
     return c
 
 
 def _prepared(c: Contraction, cpu: CpuModel, width: int) -> Choice:
     """The choice where B lies in panels already, which say how wide a tile is."""
-    row, lanes = _row(c), cpu.tile_lanes(c.total.dtype, width)
+    row, lanes = longest_row(c), cpu.tile_lanes(c.total.dtype, width)
     lanes = lanes if width % lanes == 0 else width
-    rows = _row_tile(c.extent(row), width // lanes, cpu, 14) if row is not None else 1
+    rows = row_tile(c.extent(row), width // lanes, cpu, 14) if row is not None else 1
     return Choice(rows, width, lanes, packed=False)
 
 
@@ -251,7 +251,7 @@ def _lane_axis(c: Contraction, lanes: int) -> str | None:
     return None
 
 
-def _row_tile(extent: Dim, vectors: int, cpu: CpuModel, limit: int, enough: int = 10) -> int:
+def row_tile(extent: Dim, vectors: int, cpu: CpuModel, limit: int, enough: int = 10) -> int:
     """Rows that keep the registers busy, with sums in `enough` of them, and waste few of the last tile."""
     most = max(1, min(limit, (cpu.registers - vectors - 1) // vectors))
     if not isinstance(extent, int):  # whole tiles, if possible; batches are multiples of 8 more often than of others
@@ -306,26 +306,26 @@ def _column_tile(c: Contraction, cpu: CpuModel, overlap: bool) -> tuple[int, int
     return lanes, 1 if overlap and not divides(2 * lanes, n) else _column_vectors(n, lanes)
 
 
-def _row(c: Contraction) -> str | None:
+def longest_row(c: Contraction) -> str | None:
     """The axis of a tile's rows: the longest; of a convolution along its outputs, the last of the result."""
-    if _panel_width(c) is not None and _slides(c.a, c):
+    if panel_width(c) is not None and _slides(c.a, c):
         return c.rows[-1] if c.rows else None
     return max(c.rows, key=lambda v: (_size(c.extent(v)), v), default=None)
 
 
 def _choose(c: Contraction, cpu: CpuModel, pack: bool, overlap: bool) -> Choice:
     """The cost model's choice."""
-    row = _row(c)
+    row = longest_row(c)
     lanes, vectors = _column_tile(c, cpu, overlap)
     limit, enough = (16, 16) if _windowed(c) else (14, 10)
     lines = _lines(c, lanes * vectors, _most_vectors(cpu)) if row is not None else 1
-    rows = _row_tile(c.extent(row), lines * vectors, cpu, limit, enough) if row is not None else 1
+    rows = row_tile(c.extent(row), lines * vectors, cpu, limit, enough) if row is not None else 1
     return Choice(rows, vectors * lanes, lanes, pack, overlap, lines)
 
 
 def _lanes_over_columns(c: Contraction, cpu: CpuModel, choice: Choice) -> tuple[Stmt, ...]:
-    n, row, lanes = c.extent(c.column), _row(c), choice.lanes
-    pack, overlap, prepared = choice.packed, choice.overlap, _panel_width(c) is not None
+    n, row, lanes = c.extent(c.column), longest_row(c), choice.lanes
+    pack, overlap, prepared = choice.packed, choice.overlap, panel_width(c) is not None
     tile = Tile(choice.rows, choice.columns, choice.lines)
     block = _row_block(c, tile, row) if pack or prepared else None
     band = 1 if pack or prepared or row is None else _band(c.extent(row), tile)
@@ -547,9 +547,9 @@ def _epilogue(c: Contraction, order: Order, total: Expr, values: dict[str, Dim],
 def _lanes_over_k(c: Contraction, cpu: CpuModel, lane_axis: str) -> tuple[Stmt, ...]:
     dtype = c.total.dtype
     lanes = cpu.lanes(dtype)
-    n, row = c.extent(c.column), _row(c)
+    n, row = c.extent(c.column), longest_row(c)
     columns = n if isinstance(n, int) and n <= 5 else 4
-    rows = _row_tile(c.extent(row), columns, cpu, 6) if row is not None else 1
+    rows = row_tile(c.extent(row), columns, cpu, 6) if row is not None else 1
     tile = Tile(rows, columns)
     order = Order(c, tile, row, columns_first=True)
     return order.wrap(tuple(order.by_rows(lambda o: _lane_tile(c, tile, lanes, o, lane_axis))))

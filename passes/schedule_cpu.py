@@ -36,6 +36,7 @@ from ..ir.loops import (
 from ..ir.scalars import SCALARS
 from .cpu_model import CpuModel
 from .schedule_contraction import Choice, schedule_contraction
+from .schedule_parts import schedule_parts
 from .schedule_random import drawing_loop, with_draws_apart
 from .schedule_reduction import INTERLEAVE, lower_reduction, vector_axis
 from .schedule_rows import keep_rows
@@ -61,7 +62,7 @@ PLAIN = ("add", "mul", "max", "min")
 
 def schedule_cpu(kernel: Kernel, cpu: CpuModel, choice: Choice | None = None) -> Kernel:
     """The scheduled form of a declarative kernel, with the same meaning; a contraction's by `choice`, if given."""
-    special = schedule_scatter(kernel, cpu) or schedule_contraction(kernel, cpu, choice)
+    special = schedule_scatter(kernel, cpu) or schedule_parts(kernel, cpu) or schedule_contraction(kernel, cpu, choice)
     if special is not None:
         return special
     body: list[Stmt] = []

@@ -30,19 +30,24 @@ def test_programs_do_not_grow_with_the_length():
 
 @pytest.mark.parametrize("B, H, inputs", [(8, 32, 16), (16, 64, 8)])
 def test_memory_of_the_gradient(B: int, H: int, inputs: int):
-    """Of a step are kept: h, c, four gates; the cotangents of the gates lie where their inputs' products were."""
+    """Of a step are kept: h, c, four gates; the cotangents of the gates lie where their inputs' products were.
+
+    Where tiles end with the gates, a step's product is not stored; then the two cotangents that go from step to step
+    are the most that is there besides.
+    """
     step = training_step("T", B, H, inputs)
     states, zeros, product, weights = 2 * B * H, B * H, 4 * B * H, 4 * H * H
+    besides = zeros + product if H % 64 else 2 * B * H
     for T in (1, 7, 1000):
-        assert step.memory(T=T) == 4 * (T * (4 + 2 + 4) * B * H + states + zeros + product + weights)
+        assert step.memory(T=T) == 4 * (T * (4 + 2 + 4) * B * H + states + besides + weights)
 
 
-def test_the_step_of_a_gradient_is_a_product_and_a_map():
-    """All that an LSTM's backward step computes beside its product is one kernel."""
+def test_a_step_is_one_kernel_and_that_of_its_gradient_two():
+    """Gates are the epilogue of their product; all that the backward step computes beside its product is one map."""
     lines = training_step(50, 32, 64, 16).ir("program").splitlines()
     begins = [k for k, line in enumerate(lines) if line.startswith("  for t")]
     bodies = [lines[k + 1 : lines.index("  }", k)] for k in begins]
-    assert [sum("call @" in line for line in body) for body in bodies] == [2, 2]
+    assert [sum("call @" in line for line in body) for body in bodies] == [1, 2]
 
 
 @pytest.mark.parametrize("T", [1, 6, 7, "T"])

@@ -8,6 +8,8 @@ from checks import graph, input_value
 from guard_pages import fenced
 
 from graphwright.compiler.driver import compile_graph
+from graphwright.compiler.llvm.function import FunctionText, ModuleText
+from graphwright.compiler.llvm.strided import STRIDES, strided_load
 from graphwright.errors import DimensionError, VerifyError
 from graphwright.ir import dims
 from graphwright.ir.broadcasting import full
@@ -20,6 +22,7 @@ from graphwright.ir.op import OPS
 from graphwright.ir.parser import parse_program
 from graphwright.ir.verify import verify_graph
 from graphwright.ir.verify_program import verify_program
+from graphwright.passes.cpu_model import CpuModel
 from graphwright.passes.differentiate import gradients
 from graphwright.runtime.buffers import Cell
 
@@ -232,3 +235,18 @@ def test_a_product_over_no_elements_is_zero() -> None:
     dot = OPS["dot"](a, b, contract=((1,), (0,)))
     (found,), _ = interpret(graph([a, b], [dot]), [np.zeros((3, 0), "f4"), np.zeros((0, 5), "f4")])
     assert found.dtype == np.float32 and found.tolist() == [[0.0] * 5] * 3
+
+
+@pytest.mark.parametrize("stride", STRIDES)
+@pytest.mark.parametrize("lanes", [2, 4, 8, 16])
+def test_strided_loads_stay_between_the_first_and_the_last_element(lanes: int, stride: int) -> None:
+    """Of two elements that are four apart, the one after the second was read as well."""
+    begins: list[int] = []
+
+    def load(start: int) -> str:
+        begins.append(start)
+        return f"%v{start}"
+
+    strided_load(FunctionText(ModuleText(CpuModel())), f"<{lanes} x float>", lanes, stride, load)
+    ends = sorted((0, (lanes - 1) * stride))
+    assert ends[0] == min(begins) and max(begins) + lanes - 1 == ends[1]

@@ -22,7 +22,8 @@ def strided_load(f: FunctionText, vector: str, lanes: int, stride: int, load: Ca
     """
     if stride == -1:
         return shuffle(f, vector, load(1 - lanes), "poison", [lanes - 1 - k for k in range(lanes)])
-    starts = [j * lanes for j in range(stride - 1)] + [(stride - 1) * (lanes - 1)]
+    last = (stride - 1) * (lanes - 1)  # from here on, a vector ends with the last element
+    starts = [min(j * lanes, last) for j in range(stride - 1)] + [last]
     owner = [min(k * stride // lanes, stride - 1) for k in range(lanes)]
     result = load(starts[0])
     placed = [k * stride if owner[k] == 0 else -1 for k in range(lanes)]
