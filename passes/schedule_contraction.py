@@ -45,7 +45,10 @@ from .flatten_contraction import flatten_contraction
 from .pack_panels import Panels
 from .schedule_reduction import fold_lanes
 
-__all__ = ["Choice", "choices", "longest_row", "panel_width", "row_tile", "schedule_contraction"]
+__all__ = [
+    "Choice", "choices", "epilogue", "longest_row", "panel_width", "row_tile", "row_values", "rows_inside",
+    "schedule_contraction",
+]  # fmt: skip
 
 T = TypeVar("T")
 
@@ -428,7 +431,7 @@ def _prefetched(c: Contraction, tile: Tile, order: Order, whole: Expr | None) ->
     """Hints for what the epilogue will read, a line of cache each: lines of many rows, which no processor foresees."""
     if order.row is None or order.ragged or not at_least(product(n for _, n in c.axes), PREFETCH_DEPTH):
         return []
-    values = _row_values(c, order, symbol("tm"), clamp=False)
+    values = row_values(c, order, symbol("tm"), clamp=False)
     loads = [e for s in c.epilogue if isinstance(s, (Let, Store)) for e in walk(s.value) if isinstance(e, Load)]
     hints: list[Stmt] = []
     for load in dict.fromkeys(loads):
@@ -454,7 +457,7 @@ def _column_sums(
         return _across(tile, lanes, *body)
 
     b_value = replace(b, _column_values(c, order), guard=inside)
-    a_value = replace(c.a, _row_values(c, order, u, order.ragged))
+    a_value = replace(c.a, row_values(c, order, u, order.ragged))
     product_ = apply("mul", Temp("left", dtype), Load(line, at))
     add = Store(acc, (Index(u), *at), product_, "add")
     update: list[Stmt] = [
@@ -474,8 +477,8 @@ def _column_results(c: Contraction, tile: Tile, lanes: int, order: Order, edge: 
     values = _column_values(c, order)
 
     def finish(total: Buffer, kind: str) -> For:
-        results = _epilogue(c, order, Load(total, (Index(u), *at)), values, _inside(c, order, edge))
-        row = _rows_inside(c, order, u, [_across(tile, lanes, *results)])
+        results = epilogue(c, order, {c.total.name: Load(total, (Index(u), *at))}, values, _inside(c, order, edge))
+        row = rows_inside(c, order, u, [_across(tile, lanes, *results)])
         return For("tm", tile.rows, tuple(row), kind)
 
     if not _is_long(c):
@@ -510,7 +513,7 @@ def _k_loops(c: Contraction, body: list[Stmt]) -> list[Stmt]:
     return body
 
 
-def _row_values(c: Contraction, order: Order, u: Dim, clamp: bool) -> dict[str, Dim]:
+def row_values(c: Contraction, order: Order, u: Dim, clamp: bool) -> dict[str, Dim]:
     """The row a tile's row stands for; beyond the last one, the last one."""
     if order.row is None:
         return {}
@@ -521,16 +524,17 @@ def _row_values(c: Contraction, order: Order, u: Dim, clamp: bool) -> dict[str, 
     return {order.row: row}
 
 
-def _rows_inside(c: Contraction, order: Order, u: Dim, body: list[Stmt]) -> list[Stmt]:
+def rows_inside(c: Contraction, order: Order, u: Dim, body: list[Stmt]) -> list[Stmt]:
     if order.row is None or not order.ragged:
         return body
     return [If(below(order.start[order.row] + u, c.extent(order.row)), tuple(body))]
 
 
-def _epilogue(c: Contraction, order: Order, total: Expr, values: dict[str, Dim], inside: Expr | None) -> list[Stmt]:
-    """The statements after the sum, for one element of the tile."""
-    values = {**values, **_row_values(c, order, symbol("tm"), clamp=False)}
-    temps: dict[str, Expr] = {c.total.name: total}
+def epilogue(
+    c: Contraction, order: Order, temps: dict[str, Expr], values: dict[str, Dim], inside: Expr | None = None,
+) -> list[Stmt]:
+    """The statements after the sums, for one element of the tile; `temps` says where the sums are."""
+    values = {**values, **row_values(c, order, symbol("tm"), clamp=False)}
     out: list[Stmt] = []
     for s in c.epilogue:
         if isinstance(s, Let):
@@ -568,7 +572,7 @@ def _lane_tile(c: Contraction, tile: Tile, lanes: int, order: Order, lane_axis: 
         return For("lane", lanes, body, "vector", lanes)
 
     def step(at: Dim, guard: Expr | None) -> list[Stmt]:
-        left = replace(c.a, {lane_axis: at, **_row_values(c, order, u, order.ragged)}, guard=guard)
+        left = replace(c.a, {lane_axis: at, **row_values(c, order, u, order.ragged)}, guard=guard)
         right = replace(c.b, {lane_axis: at, c.column: clamped}, guard=guard)
         product_ = apply("mul", Load(lines[0], (Index(u), Index(q))), Load(lines[1], (Index(w), Index(q))))
         update = across(Store(acc, (Index(u), Index(w), Index(q)), product_, "add"))
@@ -596,10 +600,10 @@ def _lane_tile(c: Contraction, tile: Tile, lanes: int, order: Order, lane_axis: 
         keep = (*folds, Store(sums, (Index(u), Index(w)), total))
         gather = [Alloc(sums, "local"), For("tm", tile.rows, (For("tn", tile.columns, keep, "unroll"),), "unroll")]
         folds, total, kind = [], Load(sums, (Index(u), Index(w))), "serial"
-    finish: list[Stmt] = _epilogue(c, order, total, {c.column: column}, None)
+    finish: list[Stmt] = epilogue(c, order, {c.total.name: total}, {c.column: column})
     if not divides(tile.columns, n):
         finish = [If(below(column, n), tuple(finish))]
-    finish = [*folds, *_rows_inside(c, order, u, finish)]
+    finish = [*folds, *rows_inside(c, order, u, finish)]
     return [
         Alloc(acc, "register"),
         *(Alloc(b, "register") for b in lines),

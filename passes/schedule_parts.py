@@ -11,13 +11,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as with_fields
 
-from ..ir.dims import Dim, dim_min, floordiv, mod, symbol
+from ..ir.dims import floordiv, mod, symbol
 from ..ir.loops import (
     Alloc,
     Buffer,
     Expr,
     For,
-    If,
     Index,
     Kernel,
     Let,
@@ -31,10 +30,18 @@ from ..ir.loops import (
     walk,
 )  # fmt: skip
 from ..ir.scalars import apply, const
-from .contraction import Contraction, Order, Tile, at_least, below, divides, recognize, strides
+from .contraction import Contraction, Order, Tile, at_least, divides, recognize, strides
 from .cpu_model import CpuModel
 from .pack_panels import Panels
-from .schedule_contraction import PACK_ROWS, TRANSPOSE_ROWS, longest_row, row_tile
+from .schedule_contraction import (
+    PACK_ROWS,
+    TRANSPOSE_ROWS,
+    epilogue,
+    longest_row,
+    row_tile,
+    row_values,
+    rows_inside,
+)
 
 __all__ = ["schedule_parts"]
 
@@ -115,18 +122,25 @@ def _common_width(p: _Parts) -> int | None:
 
 
 def _width(b: Expr, column: str) -> int | None:
+    """The columns of a panel from which a right operand is read, a whole number of panels further on perhaps."""
     if not isinstance(b, Load) or b.guard is not None or len(b.indices) < 3:
         return None
     width, counter = b.buffer.shape[-1], symbol(column)
     if not isinstance(width, int) or b.indices[-1] != Index(mod(counter, width)):
         return None
     others = [i for i in b.indices[:-1] if column in free_symbols(i)]
-    whole = len(others) == 1 and isinstance(others[0], Index) and others[0].dim - floordiv(counter, width)
-    return width if isinstance(whole, int) and not isinstance(whole, bool) else None
+    if len(others) != 1 or not isinstance(others[0], Index):
+        return None
+    return width if isinstance(others[0].dim - floordiv(counter, width), int) else None
 
 
 @dataclass(frozen=True)
 class _Schedule:
+    """The loops: around tiles, and of one tile.
+
+    `width` is that of panels in which all parts lie; with `pack`, each part is put into panels of its own first.
+    """
+
     p: _Parts
     tile: Tile
     row: str | None
@@ -154,6 +168,7 @@ class _Schedule:
         return found
 
     def one_tile(self, order: Order, panels: Sequence[Panels]) -> list[Stmt]:
+        """The sums of all parts, in registers; then, from memory, what is made of them."""
         c, tile, parts = self.p.first, order.tile, len(self.p.totals)
         dtype, u, w = c.total.dtype, symbol("tm"), symbol("tn")
         acc = Buffer(tile.sums, dtype, (tile.rows, parts, tile.columns))
@@ -168,7 +183,7 @@ class _Schedule:
         def place(k: int) -> tuple[Index, ...]:
             return Index(u), Index(k), Index(w)
 
-        left = replace(c.a, self._row(order, order.ragged))
+        left = replace(c.a, row_values(c, order, u, order.ragged))
         term = [apply("mul", Temp("left", dtype), Load(line, (Index(k), Index(w)))) for k in range(parts)]
         update = (
             *each(lambda k: Store(line, (Index(k), Index(w)), self._right(k, order, panels))),
@@ -177,7 +192,8 @@ class _Schedule:
             ), "unroll"),
         )
         (axis, depth), = c.axes
-        finish = across(*self._results(order, [Load(memory, place(k)) for k in range(parts)]))
+        totals: dict[str, Expr] = {t.name: Load(memory, place(k)) for k, t in enumerate(self.p.totals)}
+        finish = across(*epilogue(c, order, totals, {c.column: order.start[c.column] + w}))
         return [
             Alloc(acc, "register"),
             Alloc(line, "register"),
@@ -185,19 +201,8 @@ class _Schedule:
             For(axis, depth, update),
             Alloc(memory, "local"),
             For("tm", tile.rows, each(lambda k: Store(memory, place(k), Load(acc, place(k)))), "unroll"),
-            For("tm", tile.rows, tuple(self._if_there(order, finish)), "serial"),
+            For("tm", tile.rows, tuple(rows_inside(c, order, u, [finish])), "serial"),
         ]
-
-    def _row(self, order: Order, clamp: bool) -> dict[str, Dim]:
-        if self.row is None:
-            return {}
-        row = order.start[self.row] + symbol("tm")
-        return {self.row: dim_min(row, self.p.first.extent(self.row) - 1) if clamp else row}
-
-    def _if_there(self, order: Order, body: Stmt) -> list[Stmt]:
-        if self.row is None or not order.ragged:
-            return [body]
-        return [If(below(order.start[self.row] + symbol("tm"), self.p.first.extent(self.row)), (body,))]
 
     def _right(self, k: int, order: Order, panels: Sequence[Panels]) -> Expr:
         """An element of the right operand of a part, in the columns of the tile."""
@@ -213,17 +218,3 @@ class _Schedule:
             if isinstance(i, Index) and c.column in free_symbols(i) else i for i in b.indices[:-1]
         ]
         return Load(b.buffer, (*indices, Index(mod(start, self.width) + lane)))
-
-    def _results(self, order: Order, totals: Sequence[Expr]) -> list[Stmt]:
-        """The statements after the sums, for one element."""
-        c = self.p.first
-        values = {c.column: order.start[c.column] + symbol("tn"), **self._row(order, False)}
-        temps: dict[str, Expr] = {t.name: x for t, x in zip(self.p.totals, totals)}
-        found: list[Stmt] = []
-        for s in c.epilogue:
-            if isinstance(s, Let):
-                found.append(Let(s.name, replace(s.value, values, temps)))
-            elif isinstance(s, Store):
-                indices = tuple(replace(i, values, temps) for i in s.indices)
-                found.append(Store(s.buffer, indices, replace(s.value, values, temps), s.combiner))
-        return found
