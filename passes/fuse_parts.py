@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from ..ir.dims import equal
+from ..ir.dims import equal, product
 from ..ir.graph import Value
 from ..ir.types import Shape
 
@@ -12,6 +12,9 @@ __all__ = ["read_in_parts"]
 
 WHOLE_TILES = 64
 """The length of a part is a multiple of it: tiles, and panels, then end where a part does."""
+
+LEAST_ROWS = 24
+"""Rows for which a matrix is put into order, where its columns lie apart; fewer read it along the sum."""
 
 MOST_PARTS = 4
 """Sums of each part that a tile has in registers."""
@@ -29,7 +32,10 @@ def read_in_parts(dot: Value, shape: Shape, members: Collection[Value], users: M
     if len(dot.attrs["contract"][0]) != 1 or len(dot.tensor.shape) != len(shape):
         return False
     *rows, whole = dot.tensor.shape
-    part = shape[-1]
+    part, count = shape[-1], product(rows)
+    turned = tuple(dot.attrs["contract"][1]) != (0,)
+    if turned and isinstance(count, int) and count < LEAST_ROWS:
+        return False
     if not isinstance(whole, int) or not isinstance(part, int) or not all(map(equal, rows, shape)):
         return False
     if part == 0 or part % WHOLE_TILES or whole % part or not 2 <= whole // part <= MOST_PARTS:

@@ -99,6 +99,14 @@ def test_a_loop_reads_panels():
             np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
 
 
+def test_a_few_rows_read_a_transposed_matrix_as_it_lies():
+    """They would put it into order each time."""
+    for rows, count in ((1, 2), (8, 2), (64, 1), ("N", 1)):
+        inputs, outputs, _, _ = gated(4, "transposed", rows=rows)
+        f = gw.function(inputs, outputs)
+        assert kernels(f) == count, rows
+
+
 X, W = gw.placeholder("x", "float32", ("N", 96)), gw.placeholder("w", "float32", (96, 2 * PART))
 Z = gw.matmul(X, W)
 
