@@ -340,6 +340,14 @@ class Graph:
         updates = tuple((s, new) for (s, _), new in zip(self.updates, roots[n:], strict=True))
         return Graph(self.name, self.inputs, self.states, tuple(roots[:n]), updates, self.names)
 
+    def with_values(self, new: Mapping[Value, Value]) -> Graph:
+        """The same function with other values for its own, named as these; the same object if no root changes."""
+        result = self.with_roots([new[v] for v in self.roots])
+        if result is self:
+            return self
+        names = {new[v]: name for v, name in self.names.items() if v in new}
+        return Graph(result.name, result.inputs, result.states, result.outputs, result.updates, names)
+
     def __iter__(self) -> Iterator[Value]:
         """Values in topological order, inputs and states included."""
         return iter(topological(self.inputs + self.states + self.roots))

@@ -99,6 +99,4 @@ def _replaced(graph: Graph, results: dict[Value, list[Value]]) -> Graph:
             new[v] = results[v.operands[0]][v.attrs["index"]]
         elif v not in results:
             new[v] = v.with_operands([new[o] for o in v.operands])
-    names = {new[v]: name for v, name in graph.names.items() if v in new}
-    changed = graph.with_roots([new[v] for v in graph.roots])
-    return Graph(changed.name, changed.inputs, changed.states, changed.outputs, changed.updates, names)
+    return graph.with_values(new)

@@ -162,8 +162,4 @@ def map_loops(graph: Graph, change: Change, ops: Collection[str] = ("scan", "whi
             changed = change(Loop.of(new[v]), used.get(v, set()))
             if changed is not None:
                 results[v] = changed
-    result = graph.with_roots([new[v] for v in graph.roots])
-    if result is graph:
-        return graph
-    names = {new[v]: name for v, name in graph.names.items() if v in new}
-    return Graph(result.name, result.inputs, result.states, result.outputs, result.updates, names)
+    return graph.with_values(new)

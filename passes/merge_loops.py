@@ -41,11 +41,7 @@ class _Merging:
         new: dict[Value, Value] = {}
         for value in order:
             new[value] = self._rebuilt(value, new, joined)
-        result = graph.with_roots([new[v] for v in graph.roots])
-        if result is graph:
-            return graph
-        names = {new[v]: name for v, name in graph.names.items() if v in new}
-        return Graph(result.name, result.inputs, result.states, result.outputs, result.updates, names)
+        return graph.with_values(new)
 
     def _rebuilt(
         self, value: Value, new: dict[Value, Value], joined: dict[Value, tuple[list[Value], list[Value]]]

@@ -35,19 +35,20 @@ def _packed(cpu: CpuModel, loop: Loop, used: set[int]) -> Sequence[Value] | None
     readers = users(loop.body)
     for outer, inside in list(zip(loop.captures, loop.captured)):
         products = readers[inside]
-        if products and worth_panels(outer, cpu) and all(_is_right_factor(inside, u) for u in products):
+        if products and all(_is_right_factor(inside, u) for u in products) and _worth(outer, cpu):
             with source_location(products[0].locs):
                 panels = loop.capture(panels_of(outer, cpu))
                 changes[inside] = OPS["unpack"](panels, columns=outer.tensor.shape[1])
     if not changes:
         return None
     loop.replace(changes)
-    loop.captures, loop.captured = map(list, zip(*_kept(loop, changes)))
+    kept = [(outer, inside) for outer, inside in zip(loop.captures, loop.captured) if inside not in changes]
+    loop.captures, loop.captured = map(list, zip(*kept))
     return loop.results(loop.build())
 
 
-def _kept(loop: Loop, gone: dict[Value, Value]) -> list[tuple[Value, Value]]:
-    return [(outer, inside) for outer, inside in zip(loop.captures, loop.captured) if inside not in gone]
+def _worth(matrix: Value, cpu: CpuModel) -> bool:
+    return matrix.tensor.rank == 2 and worth_panels(matrix, matrix.tensor.shape[1], cpu)
 
 
 def _is_right_factor(matrix: Value, dot: Value) -> bool:

@@ -32,11 +32,11 @@ def tile_columns(b: Value, columns: Dim, cpu: CpuModel) -> int:
     return 2 * cpu.tile_lanes(b.tensor.dtype, columns)
 
 
-def worth_panels(b: Value, cpu: CpuModel) -> bool:
-    """Whether a value is a matrix of fixed size that is worth to have twice in memory, and has several panels."""
+def worth_panels(b: Value, columns: Dim, cpu: CpuModel) -> bool:
+    """Whether a value is a matrix of fixed size that is worth to have twice in memory, with several panels."""
     t = b.tensor
     fits = t.rank == 2 and t.dtype.is_float and is_static(t.shape) and at_most(LEAST, t.size)
-    return fits and not at_most(t.shape[1], tile_columns(b, t.shape[1], cpu))
+    return fits and not at_most(columns, tile_columns(b, columns, cpu))
 
 
 def panels_of(b: Value, cpu: CpuModel) -> Value:

@@ -14,7 +14,7 @@ from ..ir.dims import at_most, product
 from ..ir.graph import Graph, Value, source_location, topological, users
 from ..ir.op import OPS
 from .cpu_model import CpuModel
-from .panels import LEAST, in_panels, kernel_in_panels, tile_columns
+from .panels import in_panels, kernel_in_panels, worth_panels
 from .predicates import is_static
 from .winograd import winograd
 
@@ -76,29 +76,25 @@ def _packed(graph: Graph, kept: Mapping[Value, bool], cpu: CpuModel) -> Graph:
     for v in graph:
         operands = [new[o] for o in v.operands]
         new[v] = v.with_operands(operands)
-        if v.op.name == "dot" and v not in kept and v.operands[1] in kept and _worth(v):
+        if v.op.name == "dot" and v not in kept and v.operands[1] in kept and _worth(v, cpu):
             with source_location(v.locs):
                 new[v] = _product(v, operands, cpu)
         elif v.op.name == "conv" and v not in kept and v.operands[1] in kept:
             with source_location(v.locs):
                 new[v] = winograd(v, operands, cpu) or _convolution(v, operands, cpu)
-    return _rebuilt(graph, new)
+    return graph.with_values(new)
 
 
-def _worth(dot: Value) -> bool:
-    b = dot.operands[1].tensor
-    contract, batch = dot.attrs["contract"], dot.attrs["batch"]
-    plain = len(contract[0]) == 1 and not batch[0] and b.rank == 2 and b.dtype.is_float
-    return plain and is_static(b.shape) and at_most(LEAST, product(b.shape))
+def _worth(dot: Value, cpu: CpuModel) -> bool:
+    b, contract = dot.operands[1], dot.attrs["contract"][1]
+    plain = len(contract) == 1 and not dot.attrs["batch"][0] and b.tensor.rank == 2
+    return plain and worth_panels(b, b.tensor.shape[1 - contract[0]], cpu)
 
 
 def _product(dot: Value, operands: Sequence[Value], cpu: CpuModel) -> Value:
-    """The product of these operands, its matrix in panels; as it is where there would be only one."""
+    """The product of these operands, its matrix in panels."""
     a, b = operands
     left, (rows,) = dot.attrs["contract"]
-    columns = b.tensor.shape[1 - rows]
-    if at_most(columns, tile_columns(b, columns, cpu)):
-        return dot.with_operands((a, b))
     matrix = OPS["transpose"](b, perm=(1, 0)) if rows == 1 else b
     return OPS["dot"](a, in_panels(matrix, cpu), **{**dot.attrs, "contract": (left, (0,))})
 
@@ -120,6 +116,7 @@ def _frontier(graph: Graph, kept: Mapping[Value, bool]) -> list[Value]:
     order = list(graph)
     readers = users(order)
     wanted = [v for v in order if kept.get(v) and any(u not in kept for u in readers[v])]
+    # what is free where it is read is not where a loop reads it: its panels
     found = {v: None for v in wanted if v.op.name == "transpose" and any(u.regions for u in readers[v])}
     while wanted:
         v = wanted.pop()
@@ -142,12 +139,4 @@ def _replaced(graph: Graph, states: dict[Value, Value]) -> Graph:
     new: dict[Value, Value] = {}
     for v in graph:
         new[v] = states[v] if v in states else v.with_operands([new[o] for o in v.operands])
-    return _rebuilt(graph, new)
-
-
-def _rebuilt(graph: Graph, new: dict[Value, Value]) -> Graph:
-    result = graph.with_roots([new[v] for v in graph.roots])
-    if result is graph:
-        return graph
-    names = {new[v]: name for v, name in graph.names.items() if v in new}
-    return Graph(result.name, result.inputs, result.states, result.outputs, result.updates, names)
+    return graph.with_values(new)

@@ -37,8 +37,4 @@ def map_regions(graph: Graph, change: Callable[[Graph], Graph]) -> Graph:
             regions = tuple(done[id(r)] if id(r) in done else done.setdefault(id(r), change(r)) for r in regions)
         same = all(a is b for a, b in zip(regions, v.regions))
         new[v] = v.with_operands(operands) if same else make(v.op, operands, v.attrs, regions, v.locs)
-    result = graph.with_roots([new[v] for v in graph.roots])
-    if result is graph:
-        return graph
-    names = {new[v]: name for v, name in graph.names.items() if v in new}
-    return Graph(result.name, result.inputs, result.states, result.outputs, result.updates, names)
+    return graph.with_values(new)

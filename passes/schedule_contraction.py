@@ -46,7 +46,7 @@ from .pack_panels import Panels
 from .schedule_reduction import fold_lanes
 
 __all__ = [
-    "Choice", "choices", "epilogue", "longest_row", "panel_width", "row_tile", "row_values", "rows_inside",
+    "Choice", "choices", "epilogue", "longest_row", "panel_read", "row_tile", "row_values", "rows_inside",
     "schedule_contraction",
 ]  # fmt: skip
 
@@ -139,7 +139,7 @@ def choices(kernel: Kernel, cpu: CpuModel) -> tuple[Choice, ...]:
     if planned is None:
         return ()
     c, model = planned
-    if isinstance(model, str) or model.overlap or model.lines > 1 or panel_width(c):
+    if isinstance(model, str) or model.overlap or model.lines > 1 or _panel_width(c):
         return ()
     row, found = longest_row(c), [model]
     may_pack = not _windowed(c) and row is not None
@@ -161,7 +161,7 @@ def _plan(kernel: Kernel, cpu: CpuModel) -> tuple[Contraction, Choice | str] | N
     c = _along_outputs(c)
     windowed = _windowed(c)
     c = flatten_contraction(c)
-    width = panel_width(c)
+    width = _panel_width(c)
     if width is not None:
         return c, _prepared(c, cpu, width)
     c = _mirrored(c, cpu)
@@ -201,23 +201,31 @@ def _mirrored(c: Contraction, cpu: CpuModel) -> Contraction:
     return with_fields(c, loops=((column, n), (row, m)), a=c.b, b=c.a)
 
 
-def panel_width(c: Contraction) -> int | None:
-    """The columns of a panel, if B lies in panels already (`ir.ops.panels`)."""
-    b, column = c.b, symbol(c.column)
+def panel_read(b: Expr, column: str) -> tuple[int, int] | None:
+    """The columns of a panel, and which panel the first column is in, if B lies in panels already (`ir.ops.panels`)."""
     if not isinstance(b, Load) or b.guard is not None or len(b.indices) < 3:
         return None
-    width = b.buffer.shape[-1]
-    if not isinstance(width, int) or width < LEAST_PANEL or b.indices[-1] != Index(mod(column, width)):
+    width, counter = b.buffer.shape[-1], symbol(column)
+    if not isinstance(width, int) or width < LEAST_PANEL or b.indices[-1] != Index(mod(counter, width)):
         return None
-    others = [i for i in b.indices[:-1] if c.column in free_symbols(i)]
-    return width if others == [Index(floordiv(column, width))] else None
+    others = [i for i in b.indices[:-1] if column in free_symbols(i)]
+    if len(others) != 1 or not isinstance(others[0], Index):
+        return None
+    first = others[0].dim - floordiv(counter, width)
+    return (width, first) if isinstance(first, int) else None
+
+
+def _panel_width(c: Contraction) -> int | None:
+    """The columns of a panel, if B lies in panels, from the first one on."""
+    found = panel_read(c.b, c.column)
+    return found[0] if found is not None and found[1] == 0 else None
 
 
 def _along_outputs(c: Contraction) -> Contraction:
     """A convolution whose kernel lies in panels of its outputs, with these as its columns."""
     for at, (var, _) in enumerate(c.loops[:-1]):
         turned = with_fields(c, loops=(*c.loops[:at], *c.loops[at + 1 :], c.loops[at]), a=c.b, b=c.a)
-        if var not in free_symbols(c.b) and panel_width(turned) is not None:
+        if var not in free_symbols(c.b) and _panel_width(turned) is not None:
             return turned
     return c
 
@@ -311,7 +319,7 @@ def _column_tile(c: Contraction, cpu: CpuModel, overlap: bool) -> tuple[int, int
 
 def longest_row(c: Contraction) -> str | None:
     """The axis of a tile's rows: the longest; of a convolution along its outputs, the last of the result."""
-    if panel_width(c) is not None and _slides(c.a, c):
+    if _panel_width(c) is not None and _slides(c.a, c):
         return c.rows[-1] if c.rows else None
     return max(c.rows, key=lambda v: (_size(c.extent(v)), v), default=None)
 
@@ -328,7 +336,7 @@ def _choose(c: Contraction, cpu: CpuModel, pack: bool, overlap: bool) -> Choice:
 
 def _lanes_over_columns(c: Contraction, cpu: CpuModel, choice: Choice) -> tuple[Stmt, ...]:
     n, row, lanes = c.extent(c.column), longest_row(c), choice.lanes
-    pack, overlap, prepared = choice.packed, choice.overlap, panel_width(c) is not None
+    pack, overlap, prepared = choice.packed, choice.overlap, _panel_width(c) is not None
     tile = Tile(choice.rows, choice.columns, choice.lines)
     block = _row_block(c, tile, row) if pack or prepared else None
     band = 1 if pack or prepared or row is None else _band(c.extent(row), tile)
@@ -525,6 +533,7 @@ def row_values(c: Contraction, order: Order, u: Dim, clamp: bool) -> dict[str, D
 
 
 def rows_inside(c: Contraction, order: Order, u: Dim, body: list[Stmt]) -> list[Stmt]:
+    """Statements for a tile's row, if it is one of the result."""
     if order.row is None or not order.ragged:
         return body
     return [If(below(order.start[order.row] + u, c.extent(order.row)), tuple(body))]

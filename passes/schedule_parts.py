@@ -38,6 +38,7 @@ from .schedule_contraction import (
     TRANSPOSE_ROWS,
     epilogue,
     longest_row,
+    panel_read,
     row_tile,
     row_values,
     rows_inside,
@@ -116,22 +117,10 @@ def _unit(p: _Parts) -> bool:
 
 
 def _common_width(p: _Parts) -> int | None:
-    """The columns of a panel, if all right operands are parts of one matrix in panels (`ir.ops.panels`)."""
-    widths = {_width(b, p.first.column) for b in p.rights}
+    """The columns of a panel, if all right operands are parts of one matrix in panels."""
+    found = [panel_read(b, p.first.column) for b in p.rights]
+    widths = {read and read[0] for read in found}
     return widths.pop() if len(widths) == 1 else None
-
-
-def _width(b: Expr, column: str) -> int | None:
-    """The columns of a panel from which a right operand is read, a whole number of panels further on perhaps."""
-    if not isinstance(b, Load) or b.guard is not None or len(b.indices) < 3:
-        return None
-    width, counter = b.buffer.shape[-1], symbol(column)
-    if not isinstance(width, int) or b.indices[-1] != Index(mod(counter, width)):
-        return None
-    others = [i for i in b.indices[:-1] if column in free_symbols(i)]
-    if len(others) != 1 or not isinstance(others[0], Index):
-        return None
-    return width if isinstance(others[0].dim - floordiv(counter, width), int) else None
 
 
 @dataclass(frozen=True)

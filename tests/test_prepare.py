@@ -16,6 +16,7 @@ from graphwright.compiler.profile import Profiled
 from graphwright.ir.interpreter import interpret
 from graphwright.ir.parser import parse_graph
 from graphwright.ir.printer import print_graph
+from graphwright.passes import panels
 from graphwright.passes import prepare as prepare_pass
 from graphwright.passes.cpu_model import CpuModel
 from graphwright.passes.prepare import prepare
@@ -212,7 +213,7 @@ def test_random_graphs(seed, monkeypatch):
     """Also where no matrix is worth it, programs with prepared states compute what others do."""
     packed = prepare_pass._packed
     monkeypatch.setattr(prepare_pass, "_packed", lambda g, *rest: replace(packed(g, *rest)))
-    monkeypatch.setattr(prepare_pass, "LEAST", 1)
+    monkeypatch.setattr(panels, "LEAST", 1)
     graph = random_graph(Draw.seeded(seed))
     target = replace(host_target(), model=CpuModel(vector_bytes=16, registers=16))
     structure = ["list", *["*"] * len(graph.outputs)]
