@@ -28,6 +28,7 @@ from .lower_to_program import lower_to_program
 from .manager import Pass, Pipeline
 from .merge_loops import merge_loops
 from .names_apart import with_names_apart
+from .one_hot import one_hot
 from .pack_loops import pack_loops
 from .plan_memory import plan_memory
 from .prepare import prepare
@@ -59,10 +60,12 @@ GRAPH = Pipeline([
     _deep("stabilize", stabilize, requires=("canonical",), why="exact forms, before algebra hides the naive ones"),
     Pass("merge-loops", merge_loops, requires=("canonical",), why="before rules can make equal steps differ"),
     _deep("prune-loops", prune_loops, requires=("canonical",), why="what no result needs is not worth moving"),
+    _deep("one-hot", one_hot, requires=("canonical",), why="before hoist: what of it does not change in a loop"),
     _deep("hoist", hoist, requires=("canonical",), why="before loops, where simplify sees it: what needs no carry"),
     _deep("sink", sink, requires=("canonical",), why="after loops: sums over steps, when their terms are known"),
     _deep("fuse-loops", fuse_loops, requires=("canonical",), why="what is left of them: one loop to wait for"),
     _deep("reprune-loops", prune_loops, requires=("canonical",), why="what only the moved values read is not needed"),
+    _deep("one-hot-again", one_hot, requires=("canonical",), why="products that hoist and sink made of many"),
     _deep("simplify", simplify, requires=("canonical",), establishes=("simple",), why="less to compute"),
     _deep("legalize", legalize, requires=("simple",), establishes=("legal",), why="the forms that schedules know"),
     _deep("recanonicalize", canonicalize, requires=("legal",), why="what legalization moved may cancel"),

@@ -38,7 +38,7 @@ from .cpu_model import CpuModel
 from .schedule_contraction import Choice, schedule_contraction
 from .schedule_parts import schedule_parts
 from .schedule_random import drawing_loop, with_draws_apart
-from .schedule_reduction import INTERLEAVE, lower_reduction, vector_axis
+from .schedule_reduction import INTERLEAVE, abreast, lower_reduction, serial_reduction, vector_axis
 from .schedule_rows import keep_rows
 from .schedule_scatter import schedule_scatter
 from .schedule_transposition import in_blocks
@@ -54,7 +54,7 @@ COLUMNS = 256
 ABREAST = 8
 """Vectors of columns that are reduced at once."""
 
-SHORT_TERM = 6
+SHORT_TERM = 12
 """Expressions in a term up to which so many fit into registers."""
 
 PLAIN = ("add", "mul", "max", "min")
@@ -73,7 +73,7 @@ def schedule_cpu(kernel: Kernel, cpu: CpuModel, choice: Choice | None = None) ->
 
 
 def _scalar(s: Stmt, cpu: CpuModel) -> list[Stmt]:
-    return lower_reduction(s, cpu, None) if isinstance(s, Let) and isinstance(s.value, Reduce) else [s]
+    return lower_reduction(s, cpu) if isinstance(s, Let) and isinstance(s.value, Reduce) else [s]
 
 
 def _nest(s: For, cpu: CpuModel, rows: Iterator[int]) -> list[Stmt]:
@@ -188,11 +188,12 @@ def vectorize(s: For, cpu: CpuModel) -> For:
     body: list[Stmt] = []
     across = innermost and bool(stores) and all(_unit(t, s.var) for t in stores) and independent(s)
     across = across and not any(isinstance(t, Let) and vector_axis(t.value, cpu, s) for t in s.body)
-    for t in s.body:
+    for t, *more in abreast(s.body) if across else [[t] for t in s.body]:
         if isinstance(t, For):
             body.append(vectorize(t, cpu))
         elif isinstance(t, Let) and isinstance(t.value, Reduce):
-            body.extend(lower_reduction(t, cpu, s.var if across else None))
+            together = [t, *(u for u in more if isinstance(u, Let))]
+            body.extend(serial_reduction(together) if across else lower_reduction(t, cpu))
         else:
             body.append(t)
     if across and lanes > 1:

@@ -197,7 +197,7 @@ class _Scheduler:
         """A reduction by all threads: each reduces its share, then they combine pairwise."""
         if e.combiner in ("argmax", "argmin"):
             result = Buffer(f"{name}.result", e.dtype, (1,))
-            own = (*serial_reduction(f"{name}.own", e), Store(result, (Index(0),), Temp(f"{name}.own", e.dtype)))
+            own = (*serial_reduction([Let(f"{name}.own", e)]), Store(result, (Index(0),), Temp(f"{name}.own", e.dtype)))
             return [Alloc(result, "shared"), self._once(*own), Let(name, Load(result, (Index(0),)))]
         acc, parts = Buffer(f"{name}.acc", e.dtype, ()), Buffer(f"{name}.parts", e.dtype, (self.threads,))
         step, thread = self._fresh("step"), symbol(self.thread)
@@ -286,7 +286,7 @@ def _serial(body: Sequence[Stmt]) -> tuple[Stmt, ...]:
         elif isinstance(s, If):
             out.append(If(s.condition, _serial(s.then), _serial(s.otherwise)))
         elif isinstance(s, Let) and isinstance(s.value, Reduce):
-            out += serial_reduction(s.name, s.value)
+            out += serial_reduction([s])
         else:
             out.append(s)
     return tuple(out)

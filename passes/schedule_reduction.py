@@ -30,7 +30,7 @@ from ..ir.loops import (
 from ..ir.scalars import apply, cast, const, select
 from .cpu_model import CpuModel
 
-__all__ = ["identity", "lower_reduction", "serial_reduction", "vector_axis"]
+__all__ = ["abreast", "identity", "lower_reduction", "serial_reduction", "vector_axis"]
 
 UNROLL = 8
 """Vectors of partial results, so that one addition need not wait for the one before."""
@@ -75,46 +75,79 @@ def vector_axis(e: Expr, cpu: CpuModel, outer: For | None = None) -> bool:
     return along > across
 
 
-def lower_reduction(s: Let, cpu: CpuModel, across: str | None) -> list[Stmt]:
+def lower_reduction(s: Let, cpu: CpuModel) -> list[Stmt]:
     """Replace a `Let` of a reduction by loops.
 
-    `across` names the vectorized loop around it, in which each lane reduces for itself; otherwise
-    the reduction's last axis may itself be vectorized, with partial results that are combined in a
-    fixed order.
+    The last axis may be vectorized, with partial results that are combined in a fixed order.
     """
     e = s.value
     assert isinstance(e, Reduce)
-    if across is None and vector_axis(e, cpu) and not any(isinstance(x, Reduce) for x in walk(e.body)):
+    if vector_axis(e, cpu) and not any(isinstance(x, Reduce) for x in walk(e.body)):
         return _lower_vector(s.name, e, cpu)
-    return serial_reduction(s.name, e)
+    return serial_reduction([s])
 
 
-def serial_reduction(name: str, e: Reduce) -> list[Stmt]:
-    """Bind `name` to a reduction by loops over one accumulator, in the order of the axes; long sums block by block."""
-    if any(isinstance(x, Reduce) for x in walk(e.body)):
+def abreast(body: Sequence[Stmt]) -> list[list[Stmt]]:
+    """The statements in their order; those that reduce over the same axes, one after the other, together."""
+    groups: list[list[Stmt]] = []
+    for s in body:
+        if groups and _alike(groups[-1], s):
+            groups[-1].append(s)
+        else:
+            groups.append([s])
+    return groups
+
+
+def _alike(group: Sequence[Stmt], s: Stmt) -> bool:
+    """Whether a reduction has the extents of others, and needs none of them."""
+    first = group[0]
+    if not (isinstance(s, Let) and isinstance(s.value, Reduce) and isinstance(first, Let)):
+        return False
+    if not isinstance(first.value, Reduce) or any("arg" in t.combiner for t in (s.value, first.value)):
+        return False
+    names = {t.name for t in group if isinstance(t, Let)}
+    same = [n for _, n in s.value.axes] == [n for _, n in first.value.axes]
+    return same and not any(isinstance(x, Temp) and x.name in names for x in walk(s.value.body))
+
+
+def serial_reduction(group: Sequence[Let]) -> list[Stmt]:
+    """Bind names to reductions over the same extents, by loops over an accumulator of each.
+
+    In the order of the axes; long sums block by block.
+    """
+    found = [s.value for s in group if isinstance(s.value, Reduce)]
+    first = found[0]
+    if any(isinstance(x, Reduce) for e in found for x in walk(e.body)):
         raise CompileError("a reduction inside a reduction that depends on it")
-    if e.combiner in ("argmax", "argmin"):
-        return _lower_arg(name, e)
-    acc = Buffer(f"{name}.acc", e.dtype, ())
+    if first.combiner in ("argmax", "argmin"):
+        return _lower_arg(group[0].name, first)
+    totals = [Buffer(f"{s.name}.acc", e.dtype, ()) for s, e in zip(group, found)]
 
-    def update(total: Buffer, at: Places) -> list[Stmt]:
-        return [Store(total, (), replace(e.body, at), e.combiner)]
+    def update(to: Sequence[Buffer], at: Places) -> list[Stmt]:
+        return [Store(t, (), replace(_counted_alike(e, first), at), e.combiner) for t, e in zip(to, found)]
 
     return [
-        Alloc(acc, "register"),
-        Store(acc, (), identity(e.combiner, e.dtype)),
-        *_nested(acc, e, e.axes, update),
-        Let(name, Load(acc, ())),
+        *(Alloc(t, "register") for t in totals),
+        *(Store(t, (), identity(e.combiner, e.dtype)) for t, e in zip(totals, found)),
+        *_nested(totals, found, first.axes, update),
+        *(Let(s.name, Load(t, ())) for s, t in zip(group, totals)),
     ]
+
+
+def _counted_alike(e: Reduce, like: Reduce) -> Expr:
+    """The terms of a reduction, in terms of another's counters."""
+    values: Places = {v: symbol(name) for (v, _), (name, _) in zip(e.axes, like.axes) if v != name}
+    return replace(e.body, values) if values else e.body
 
 
 Places = dict[str, Dim]
 """Where the counters of loops stand, in terms of the counters of blocks and of loops in them."""
-Update = Callable[[Buffer, Places], list[Stmt]]
+Update = Callable[[Sequence[Buffer], Places], list[Stmt]]
 
 
 def _nested(
-    total: Buffer, e: Reduce, axes: Sequence[tuple[str, Dim]], update: Update, at: Places | None = None, lanes: int = 1,
+    totals: Sequence[Buffer], reductions: Sequence[Reduce], axes: Sequence[tuple[str, Dim]], update: Update,
+    at: Places | None = None, lanes: int = 1,
 ) -> list[Stmt]:
     """Loops over axes, in which `update` adds to what it is given.
 
@@ -123,20 +156,22 @@ def _nested(
     """
     at = at or {}
     if not axes:
-        return update(total, at)
+        return update(totals, at)
     (var, extent), *rest = axes
-    plain = e.combiner != "add" or not e.dtype.is_float
-    if plain or isinstance(extent, int) and extent <= BLOCK:
-        return [For(var, extent, tuple(_nested(total, e, rest, update, at, lanes)))]
-    part, block = Buffer(f"{total.name}.p", total.dtype, total.shape), symbol(f"{var}.b")
+    long = [e.combiner == "add" and e.dtype.is_float for e in reductions]
+    if not any(long) or isinstance(extent, int) and extent <= BLOCK:
+        return [For(var, extent, tuple(_nested(totals, reductions, rest, update, at, lanes)))]
+    parts = [Buffer(f"{t.name}.p", t.dtype, t.shape) if of else t for t, of in zip(totals, long)]
+    block = symbol(f"{var}.b")
     start = block * BLOCK
-    inside = _nested(part, e, rest, update, {**at, var: start + symbol(var)}, lanes)
+    inside = _nested(parts, reductions, rest, update, {**at, var: start + symbol(var)}, lanes)
     count = BLOCK if mod(extent, BLOCK) == 0 else dim_min(BLOCK, extent - start)
+    sums = [(t, p) for t, p in zip(totals, parts) if p is not t]
     body = (
-        Alloc(part, "register"),
-        _each(part, identity("add", e.dtype), None, lanes),
+        *(Alloc(p, "register") for _, p in sums),
+        *(_each(p, identity("add", p.dtype), None, lanes) for _, p in sums),
         For(var, count, tuple(inside)),
-        _each(total, part, "add", lanes),
+        *(_each(t, p, "add", lanes) for t, p in sums),
     )
     return [For(f"{var}.b", ceildiv(extent, BLOCK), body)]
 
@@ -208,16 +243,16 @@ def _lower_vector(name: str, e: Reduce, cpu: CpuModel) -> list[Stmt]:
             return For(f"{name}.l", count, (Store(total, (Index(lane),), body, e.combiner),), "vector", wide)
         return For(f"{name}.l", count, (Store(total, (Index(0),), body, e.combiner),))
 
-    def chunks(total: Buffer, at: Places) -> list[Stmt]:
-        return [step(total, at.get(chunk, symbol(chunk)) * width, width, at)]
+    def chunks(totals: Sequence[Buffer], at: Places) -> list[Stmt]:
+        return [step(totals[0], at.get(chunk, symbol(chunk)) * width, width, at)]
 
-    def row(total: Buffer, at: Places) -> list[Stmt]:
-        inner = _nested(total, e, [(chunk, floordiv(extent, width))], chunks, at, lanes)
+    def row(totals: Sequence[Buffer], at: Places) -> list[Stmt]:
+        inner = _nested(totals, [e], [(chunk, floordiv(extent, width))], chunks, at, lanes)
         rest = mod(extent, width)
-        return inner if rest == 0 else [*inner, step(total, floordiv(extent, width) * width, rest, at)]
+        return inner if rest == 0 else [*inner, step(totals[0], floordiv(extent, width) * width, rest, at)]
 
     start = _each(acc, identity(e.combiner, e.dtype), None, lanes)
-    loops = _nested(acc, e, e.axes[:-1], row, lanes=lanes)
+    loops = _nested([acc], [e], e.axes[:-1], row, lanes=lanes)
     total = Let(name, Load(acc, (Index(0),)))
     return [Alloc(acc, "register"), start, *loops, *fold_lanes(acc, (), width, lanes, e.combiner), total]
 

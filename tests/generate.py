@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import random_control
 import random_draws
+import random_rows
 from random_values import Builder, Draw, Skip, sample_array
 
 from graphwright.frontends.tensor import successors
@@ -32,7 +33,7 @@ STEPS: tuple[tuple[Callable[[Builder], None], int], ...] = (
     (Builder.broadcast, 3), (Builder.reshape, 3), (Builder.transpose, 3), (Builder.slice, 3), (Builder.pad, 2),
     (Builder.concat, 2), (Builder.reverse, 1), (Builder.cumulative, 1), (Builder.reduce, 5),
     (Builder.position, 1), (Builder.dot, 4), (Builder.dense, 2), (Builder.conv, 1),
-    (Builder.pool, 1), (Builder.take, 2), (Builder.scatter, 1),
+    (Builder.pool, 1), (random_rows.take, 2), (random_rows.scatter, 1), (random_rows.one_hot, 1),
     (random_control.scan, 2), (random_control.while_loop, 1), (random_control.counted_loop, 1),
     (random_control.branch, 1),
     (random_draws.exact_draw, 2), (random_draws.distribution, 2), (random_draws.dropout, 1), (random_draws.shuffle, 1),

@@ -465,9 +465,9 @@ class Builder:
                 role = contract if self.draw.chance(70) else batch
                 role[0].append(p)
                 role[1].append(self.draw.pick(fits))
-        self._dot(a, b, contract, batch)
+        self.product(a, b, contract, batch)
 
-    def _dot(self, a: Known, b: Known, contract: Any, batch: Any) -> Known:
+    def product(self, a: Known, b: Known, contract: Any, batch: Any) -> Known:
         roles: Any = {"contract": tuple(map(tuple, contract)), "batch": tuple(map(tuple, batch))}
         value = OPS["dot"](a.value, b.value, **roles)
         count = self.elements([a.shape[p] for p in contract[0]])
@@ -488,7 +488,7 @@ class Builder:
             raise Skip
         state = self.draw.chance(50)
         w = self.leaf(x.dtype, (x.shape[-1], units), state)
-        y = self._dot(x, w, ([len(x.shape) - 1], [0]), ([], []))
+        y = self.product(x, w, ([len(x.shape) - 1], [0]), ([], []))
         b = self.leaf(x.dtype, (units,), state)
         z = self.note(y.value + b.value, -y.bound - 2, y.bound + 2, y.frac, y.smooth)
         if self.draw.chance(60):
@@ -541,28 +541,6 @@ class Builder:
             self.note(OPS[name](k.value, **attrs), -bound, bound, k.frac, smooth)
 
     # --- indexing ---
-
-    def take(self) -> None:
-        k = self.known("fiub", lambda k: bool(k.shape))
-        axis = self.draw.integer(0, len(k.shape) - 1)
-        if k.shape[axis] == 0:
-            raise Skip
-        if self.draw.chance(50):
-            index = self.known("iu", lambda i: len(i.shape) <= 2)
-        else:
-            index = self.leaf(self.draw.pick([int64, int32]), self.shape(1))
-        if len(k.shape) + len(index.shape) > 5:
-            raise Skip
-        self.like(OPS["take"](k.value, index.value, axis=axis), k)
-
-    def scatter(self) -> None:
-        k = self.known("fiu", lambda k: bool(k.shape))
-        axis = self.draw.integer(0, len(k.shape) - 1)
-        index = self.leaf(int64, k.shape[axis : axis + 1])
-        size = self.draw.pick([4, 1, 7, *([N + 1] if self.symbolic else [])])
-        value = OPS["scatter_add"](index.value, k.value, axis=axis, size=size)
-        bound = k.bound * max(self.elements(k.shape[axis : axis + 1]), 1)
-        self.note(value, -bound, bound, k.frac, k.smooth)
 
     def leaves(self) -> None:
         how = self.draw.pick(["full", "iota", "dim", "constant", "input", "state"])
