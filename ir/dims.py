@@ -26,6 +26,7 @@ __all__ = [
     "Poly",
     "align",
     "at_most",
+    "bound",
     "ceildiv",
     "coefficient",
     "dim_max",
@@ -404,6 +405,17 @@ def dim_max(*dims: Dim) -> Dim:
 def dim_min(*dims: Dim) -> Dim:
     """The smallest of the dims, without those that never are."""
     return _extremum("min", dims)
+
+
+def bound(dim: Dim) -> Dim:
+    """What a dim never exceeds: the number among what it is the least of; else itself."""
+    if isinstance(dim, Poly) and len(dim.terms) == 1:
+        (monomial, factor), = dim.terms
+        if factor == 1 and len(monomial) == 1 and monomial[0][1] == 1:
+            atom = monomial[0][0]
+            if isinstance(atom, Op) and atom.kind == "min":
+                return min((a for a in atom.args if isinstance(a, int)), default=dim)
+    return dim
 
 
 def isqrt(dim: Dim) -> Dim:

@@ -162,21 +162,19 @@ class Order:
         return sizes.get(var, 1)
 
     def by_rows(self, make: Callable[[Order], list[Stmt]], single: bool = False) -> list[Stmt]:
-        """``make(order)`` for tiles whose rows all exist; and, if there are others, for a ragged one.
+        """``make(order)`` for a tile; if rows may be left over, for one that reads and keeps only rows that exist.
 
         With `single`, a row that is the only one left, as of a batch of one, is a tile of its own.
         """
         if self.row is None or divides(self.tile.rows, self.c.extent(self.row)):
             return make(self)
         extent, start = self.c.extent(self.row), self.start[self.row]
-        whole = apply("le", Index(start + self.tile.rows), Index(extent))
         ragged, one = copy(self), copy(self)
         ragged.ragged = True
-        one.tile = Tile(1, self.tile.columns, self.tile.lines, "row")
         if not single or isinstance(extent, int):
-            return either(whole, lambda edge: make(ragged if edge else self))
-        alone = If(apply("eq", Index(start + 1), Index(extent)), tuple(make(one)), tuple(make(ragged)))
-        return either(whole, lambda edge: [alone] if edge else make(self))
+            return make(ragged)
+        one.tile = Tile(1, self.tile.columns, self.tile.lines, "row")
+        return [If(apply("eq", Index(start + 1), Index(extent)), tuple(make(one)), tuple(make(ragged)))]
 
     def wrap(self, body: tuple[Stmt, ...], panel: Sequence[Stmt] = ()) -> tuple[Stmt, ...]:
         """The outer loops around a tile; the two outermost are given to threads as one.

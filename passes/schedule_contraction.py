@@ -437,9 +437,9 @@ def _size(extent: Dim) -> float:
 
 def _prefetched(c: Contraction, tile: Tile, order: Order, whole: Expr | None) -> list[Stmt]:
     """Hints for what the epilogue will read, a line of cache each: lines of many rows, which no processor foresees."""
-    if order.row is None or order.ragged or not at_least(product(n for _, n in c.axes), PREFETCH_DEPTH):
+    if order.row is None or not at_least(product(n for _, n in c.axes), PREFETCH_DEPTH):
         return []
-    values = row_values(c, order, symbol("tm"), clamp=False)
+    values = row_values(c, order, symbol("tm"), order.ragged)
     loads = [e for s in c.epilogue if isinstance(s, (Let, Store)) for e in walk(s.value) if isinstance(e, Load)]
     hints: list[Stmt] = []
     for load in dict.fromkeys(loads):

@@ -11,7 +11,19 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import replace as with_fields
 
-from ..ir.dims import Dim, coefficient, dim_min, equal, floordiv, mod, substitute, symbol, symbols
+from ..ir.dims import (
+    Dim,
+    at_most,
+    bound,
+    coefficient,
+    dim_min,
+    equal,
+    floordiv,
+    mod,
+    substitute,
+    symbol,
+    symbols,
+)
 from ..ir.loops import (
     Alloc,
     Expr,
@@ -297,7 +309,22 @@ def _never_meet(a: Dim, b: Dim, s: For) -> bool:
     step = coefficient(a, s.var)
     if step is None or step == 0 or step != coefficient(b, s.var):
         return False
-    return equal(a, b) or s.extent != 0 and mod(a - b, step * s.extent) == 0
+    if equal(a, b) or s.extent != 0 and mod(a - b, step * s.extent) == 0:
+        return True
+    reach = [_reach(i - step * symbol(s.var), s) for i in (a, b)]
+    return all(at_most(high - low + 1, step) for (low, _), (_, high) in (reach, reach[::-1]))
+
+
+def _reach(index: Dim, s: For) -> tuple[Dim, Dim]:
+    """The least and the greatest that an index may be, over the loops inside another."""
+    low = high = index
+    for t in statements(s.body):
+        c = coefficient(index, t.var) if isinstance(t, For) else 0
+        if isinstance(t, For) and isinstance(c, int) and c:
+            last = bound(t.extent) - 1
+            ends = (0, last) if c > 0 else (last, 0)
+            low, high = (substitute(d, {t.var: end}) for d, end in zip((low, high), ends))
+    return low, high
 
 
 def _short(extent: Dim) -> bool:

@@ -2,16 +2,32 @@
 
 A map whose result runs along one axis, and an operand along another, would gather one number from each line of cache.
 In blocks of one vector each way, lines are loaded and stored whole, and exchanged in registers
-(`compiler.llvm.transpose`); blocks beside each other use up the lines that they share.
+(`compiler.llvm.transpose`); blocks beside each other use up the lines that they share. Where other operands run as the
+result does, only what is computed from those that do not is exchanged, into a small block that the rest then reads.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace as with_fields
 
 from ..ir.dims import Dim, coefficient, dim_min, floordiv, mod, substitute, symbol, symbols
-from ..ir.loops import For, Index, Load, Stmt, Store, flat_index, replace, walk
+from ..ir.loops import (
+    Alloc,
+    Buffer,
+    Const,
+    Expr,
+    For,
+    Index,
+    Load,
+    Stmt,
+    Store,
+    children,
+    flat_index,
+    replace,
+    walk,
+)  # fmt: skip
 from .cpu_model import CpuModel
 
 __all__ = ["in_blocks"]
@@ -22,15 +38,22 @@ LINE = 64
 LEAST_BLOCK, MOST_BLOCK = 4, 16
 """Elements along the side of a block."""
 
+MOST_PARTS = 2
+"""Blocks that are exchanged for one result."""
+
 
 @dataclass(frozen=True)
 class _Turned:
-    """A nest around one store: loops around both axes, that which operands run along, that which the result does."""
+    """A nest around one store: loops around both axes, that which operands run along, that which the result does.
+
+    `parts` are what is exchanged of the value that is stored, unless it is all of it.
+    """
 
     others: tuple[For, ...]
     across: For
     along: For
     store: Store
+    parts: tuple[Expr, ...] = ()
 
 
 def in_blocks(s: For, cpu: CpuModel) -> list[For] | None:
@@ -62,11 +85,33 @@ def _recognize(s: For) -> _Turned | None:
         return None
     loads = [e for e in walk(store.value) if isinstance(e, Load)]
     across = next((v for v in loops[:-1] if any(_runs(e, v.var, along.var) for e in loads)), None)
-    if across is None or not all(_fits(e, across.var, along.var) for e in loads):
+    if across is None or any(symbols(v.extent) & {w.var for w in loops} for v in loops):
         return None
-    if any(symbols(v.extent) & {w.var for w in loops} for v in loops):
+    others = tuple(v for v in loops[:-1] if v is not across)
+    if all(_fits(e, across.var, along.var) for e in loads):
+        return _Turned(others, across, along, store)
+    parts = tuple(dict.fromkeys(_parts(store.value, across.var, along.var)))
+    rest = _without(store.value, {e: Const(0, e.dtype) for e in parts})
+    loads = [e for e in walk(rest) if isinstance(e, Load)]
+    alike = all(e.dtype.itemsize == store.buffer.dtype.itemsize for e in parts)
+    if not alike or len(parts) > MOST_PARTS or not all(_fits(e, along.var, across.var) for e in loads):
         return None
-    return _Turned(tuple(v for v in loops[:-1] if v is not across), across, along, store)
+    return _Turned(others, across, along, store, parts)
+
+
+def _parts(e: Expr, across: str, along: str) -> list[Expr]:
+    """The largest parts of an expression that run along `across`, and read nothing that does not fit a block."""
+    loads = [x for x in walk(e) if isinstance(x, Load)]
+    if not any(_runs(x, across, along) for x in loads):
+        return []
+    if all(_fits(x, across, along) for x in loads) and not e.dtype.is_bool:
+        return [e]
+    return [p for x in children(e) for p in _parts(x, across, along)]
+
+
+def _without(e: Expr, instead: dict[Expr, Expr]) -> Expr:
+    """An expression with others in place of parts of it."""
+    return replace(e, memo=dict(instead))
 
 
 def _runs(e: Load, across: str, along: str) -> bool:
@@ -92,18 +137,36 @@ def _blocks(t: _Turned, side: int) -> list[For]:
     outer, beside, lane = (symbol(f"{i.var}{x}") for x in "bgl")
     across = (outer * group + beside) * side + lane
     along = symbol(f"{j.var}b") * side + symbol(f"{j.var}l")
-    block = For(f"{j.var}l", side, (_at(t.store, {i.var: across, j.var: along}),), "unroll")
-    block = For(f"{i.var}l", side, (block,), "vector", side)
-    count = group if mod(rows, group) == 0 else dim_min(group, rows - outer * group)
-    block = For(f"{i.var}g", count, (block,))
+    inside = _at(t.store, {i.var: across, j.var: along})
+    parts = [replace(e, {i.var: across, j.var: along}) for e in t.parts]
+    whole = mod(rows, group) == 0
+    count = group if whole else dim_min(group, rows - outer * group)
+    block = For(f"{i.var}g", count, tuple(_block(inside, parts, f"{i.var}l", f"{j.var}l", side)))
     blocks: list[Stmt] = [For(f"{j.var}b", columns, (block,))]
     if columns * side != j.extent:
         rest = _rest(j, columns * side, _at(t.store, {i.var: symbol(i.var) + outer * (group * side)}))
-        blocks.append(For(i.var, dim_min(group * side, rows * side - outer * (group * side)), (rest,)))
+        beside_rest = group * side if whole else dim_min(group * side, rows * side - outer * (group * side))
+        blocks.append(For(i.var, beside_rest, (rest,)))
     found = [For(f"{i.var}b", floordiv(rows + (group - 1), group), tuple(blocks))]
     if rows * side != i.extent:
         found.append(_rest(i, rows * side, with_fields(j, body=(t.store,))))
     return found
+
+
+def _block(store: Store, parts: Sequence[Expr], i: str, j: str, side: int) -> list[Stmt]:
+    """One block: loaded along `i`, stored along `j`."""
+
+    def exchanged(store: Store) -> For:
+        return For(i, side, (For(j, side, (store,), "unroll"),), "vector", side)
+
+    if not parts:
+        return [exchanged(store)]
+    places = (Index(symbol(i)), Index(symbol(j)))
+    memory = [Buffer(f"block{k}", e.dtype, (side, side)) for k, e in enumerate(parts)]
+    value = _without(store.value, {e: Load(b, places) for e, b in zip(parts, memory)})
+    last = For(j, side, (with_fields(store, value=value),), "vector", side)
+    fill = [s for e, b in zip(parts, memory) for s in (Alloc(b, "local"), exchanged(Store(b, places, e)))]
+    return [*fill, For(i, side, (last,))]
 
 
 def _rest(loop: For, start: Dim, body: Stmt) -> For:

@@ -47,17 +47,32 @@ def test_operands_along_either_axis():
 
 
 def test_an_operand_that_runs_as_the_result_does():
-    """It would be gathered instead: such maps stay as they are."""
+    """Only what does not run so is exchanged; the rest reads the block."""
     x, y = gw.placeholder("x", "float32", ("M", "N")), gw.placeholder("y", "float32", ("N", "M"))
-    f = gw.function([x, y], gw.permute_dims(x, (1, 0)) + y)
-    assert not blocked(f)
-    a, b = RNG.normal(size=(40, 30)).astype(np.float32), RNG.normal(size=(30, 40)).astype(np.float32)
-    np.testing.assert_array_equal(f(a, b), a.T + b)
+    row = gw.placeholder("r", "float32", ("M",))
+    f = gw.function([x, y, row], y - 0.5 * gw.where(row < x.T, x.T, y))
+    text = f.ir("loops")
+    assert blocked(f) and "block0" in text and "parallel i0b" in text
+    for m, n in ((40, 30), (8, 8), (7, 50), (129, 70), (0, 9)):
+        a, b, r = (RNG.normal(size=s).astype(np.float32) for s in ((m, n), (n, m), (m,)))
+        np.testing.assert_allclose(f(a, b, r), b - 0.5 * np.where(r < a.T, a.T, b), rtol=1e-6)
 
 
-def test_threads_do_not_matter():
-    x = gw.placeholder("x", "float32", (3, 511, 515))
+def test_a_variable_is_updated_by_what_is_transposed():
+    x = gw.placeholder("x", "float32", (65, 33))
+    w = gw.Variable(np.ones((33, 65), np.float32), name="w")
+    f = gw.function([x], [], updates={w: w - 0.5 * x.T})
+    assert blocked(f)
+    data = RNG.normal(size=(65, 33)).astype(np.float32)
+    f(data)
+    np.testing.assert_allclose(w.value, 1 - 0.5 * data.T, rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(3, 511, 515), ("K", "M", "N")])
+def test_threads_do_not_matter(shape):
+    x = gw.placeholder("x", "float32", shape)
     f = gw.function([x], gw.permute_dims(x, (0, 2, 1)))
+    assert "parallel" in f.ir("loops")
     data = RNG.normal(size=(3, 511, 515)).astype(np.float32)
     before = gw.get_num_threads()
     try:
