@@ -57,6 +57,7 @@ class Peer(ABC):
     title: str
     compiles = True  # whether the first call compiles
     default = True  # whether it is measured when no peers are named
+    quick = True  # whether that is so with --quick as well: not if it compiles for minutes
     ours = False  # whether it needs Graphwright, so runs in the interpreter that started the benchmarks
 
     def environment(self, threads: int, cache: str) -> dict[str, str]:
@@ -66,6 +67,9 @@ class Peer(ABC):
     @abstractmethod
     def load(self, threads: int) -> str:
         """Import the framework, set the number of threads, return the version. ImportError: not installed."""
+
+    def begin(self) -> None:  # noqa: B027
+        """Before each workload of a process: leave nothing of the one before, to which nobody refers any more."""
 
     @abstractmethod
     def build(self, workload: Workload, parameters: Arrays, inputs: Arrays) -> Session:

@@ -22,31 +22,31 @@ _THREADS = (
 
 
 class Worker:
-    """A process for one peer and one workload.
+    """A process for one peer, and one workload after another.
 
     Attributes
     ----------
-    ready : its first reply: version and compile time, or why it cannot run.
+    ready : its reply to the last workload: version and compile time, or why it cannot run.
+    results : the file with the results of that workload's first steps.
     """
 
-    def __init__(
-        self, peer: Peer, workload: Workload, *, python: str, threads: int, tiny: bool, cpus: list[int], folder: Path,
-        cache: Path, timeout: float = 900,
-    ) -> None:
-        self.results = folder / f"{workload.name}.{peer.name}.npz"
-        self._log = folder / f"{workload.name}.{peer.name}.log"
-        job = {
-            "peer": peer.name, "workload": workload.name, "threads": threads, "tiny": tiny, "cpus": cpus,
-            "results": str(self.results),
-        }
+    def __init__(self, peer: Peer, *, python: str, threads: int, cpus: list[int], folder: Path, cache: Path) -> None:
+        self.peer = peer
+        self._log = folder / f"{peer.name}.log"
+        self.results = folder / f"{peer.name}.npz"
+        self.ready: dict[str, Any] = {}
         environment = dict(os.environ) | dict.fromkeys(_THREADS, str(threads))
         environment |= peer.environment(threads, str(cache))
         with open(self._log, "w") as log:
             self._process = subprocess.Popen(
-                [python, str(_SCRIPT), json.dumps(job)], env=environment, stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE, stderr=log, text=True, bufsize=1,
+                [python, str(_SCRIPT), json.dumps({"peer": peer.name, "threads": threads, "cpus": cpus})],
+                env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, bufsize=1,
             )
-        self.ready = self._reply(timeout)
+
+    def prepare(self, workload: Workload, tiny: bool, timeout: float = 900) -> None:
+        """Build a workload and run its first steps, in place of the one before."""
+        asked = {"workload": workload.name, "tiny": tiny, "results": str(self.results)}
+        self.ready = self._ask(asked, timeout)
 
     @property
     def failure(self) -> str | None:
@@ -55,6 +55,11 @@ class Worker:
             if key in self.ready:
                 return f"{key}: {self.ready[key]}"
         return None
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process takes another workload."""
+        return self._process.poll() is None
 
     def measure(self, seconds: float) -> dict[str, Any]:
         """Samples of the workload, in seconds, taken for about so long."""

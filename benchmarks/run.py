@@ -5,10 +5,10 @@
     python -m benchmarks.run --quick --only lenet,mlp --peers graphwright,pytorch,jax
 
 For each workload, every peer gets a process of its own with the same number of threads on the same cores,
-and the same float32 data. Results of the first steps are compared with NumPy in float64, and only peers that
-agree are measured. Then, in several rounds, they are measured in turn, the others being idle; the table has
-the median of all samples. Data are where the peer wants them before the clock starts, and a call ends when its
-results are there.
+and the same float32 data (with ``--quick`` one process for all workloads, one after the other). Results of the
+first steps are compared with NumPy in float64, and only peers that agree are measured. Then, in several rounds,
+they are measured in turn, the others being idle; the table has the median of all samples. Data are where the
+peer wants them before the clock starts, and a call ends when its results are there.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ class Runner:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         everything = peers()
-        names = options.peers.split(",") if options.peers else [p.name for p in everything.values() if p.default]
+        usual = [p.name for p in everything.values() if p.default and (p.quick or not options.quick)]
+        names = options.peers.split(",") if options.peers else usual
         unknown = [name for name in names if name not in everything]
         if unknown:
             raise SystemExit(f"no peer {unknown[0]!r}; there are {', '.join(everything)}")
@@ -52,6 +53,9 @@ class Runner:
         self.cpus = machine.choose_cpus(options.threads)
         self.versions: dict[str, str] = {}
         self.missing: dict[str, str] = {}
+        self.share = options.quick and not options.compile_times
+        self.kept: dict[str, Worker] = {}
+        self.folder = Path()
         self.failed = False
 
     def run(self) -> dict[str, Any]:
@@ -61,7 +65,11 @@ class Runner:
         limits = options.limits and not options.tiny
         described["flops"] = machine.peak_flops(options.threads) if limits else None
         described["bandwidth"] = machine.peak_bandwidth(options.threads) if limits else None
-        rows = [self.workload(w) for w in find(options.only)]
+        with tempfile.TemporaryDirectory(prefix="benchmarks-") as name:
+            self.folder = Path(name)
+            rows = [self.workload(w) for w in find(options.only)]
+            for worker in self.kept.values():
+                worker.close()
         order = [p.name for p in self.peers if p.name in self.versions]
         return {
             "machine": described, "threads": options.threads, "versions": self.versions, "order": order,
@@ -75,63 +83,79 @@ class Runner:
         workers: dict[str, Worker] = {}
         self.say(workload.title)
         with tempfile.TemporaryDirectory(prefix="benchmarks-") as name:
-            folder = Path(name)
+            self.folder = self.folder if self.share else Path(name)
             try:
-                reference = self.start(self.reference, workload, folder)
-                reference.close()
+                reference = self.start(self.reference, workload)
+                self.release(reference)
                 if reference.failure:
                     raise SystemExit(f"the reference failed: {reference.failure}")
                 # Together where nobody measures how long it takes: most of it is imports.
                 with ThreadPoolExecutor(1 if self.options.compile_times else self.options.threads) as pool:
-                    prepared = pool.map(lambda p: self.prepare(p, workload, folder, reference.results), self.peers)
+                    prepared = pool.map(lambda p: self.prepare(p, workload, reference.results), self.peers)
                     for peer, (cells[peer.name], worker) in zip(self.peers, prepared):
                         if worker is not None:
                             workers[peer.name] = worker
                 self.measure(workers, cells)
             finally:
                 for worker in workers.values():
-                    worker.close()
+                    self.release(worker)
         return {
             "name": workload.name, "title": workload.title, "sizes": dict(sizes), "peers": cells,
             "flops": workload.flops(sizes) if workload.flops else None,
             "nbytes": workload.nbytes(sizes) if workload.nbytes else None, "aim": workload.aim,
         }
 
-    def start(self, peer: Peer, workload: Workload, folder: Path) -> Worker:
+    def start(self, peer: Peer, workload: Workload) -> Worker:
+        """A process that has prepared a workload; or the one that the peer has already, if workloads share it."""
         options = self.options
-        cache = Path(options.out).resolve() / "cache" / peer.name
-        if options.compile_times:
-            cache = folder / "cache" / peer.name
-        cache.mkdir(parents=True, exist_ok=True)
+        kept = self.kept.pop(peer.name, None)
+        if kept is not None and kept.alive:
+            kept.prepare(workload, options.tiny)
+            return kept
         pythons = (options.python_peers or sys.executable).split(",")
         for python in [sys.executable] if peer.ours else pythons:
             worker = Worker(
-                peer, workload, python=python, threads=options.threads, tiny=options.tiny, cpus=self.cpus,
-                folder=folder, cache=cache,
+                peer, python=python, threads=options.threads, cpus=self.cpus, cache=self.cache(peer),
+                folder=self.folder,
             )
+            worker.prepare(workload, options.tiny)
             if "missing" not in worker.ready:
                 break
+            worker.close()
         return worker
 
+    def cache(self, peer: Peer) -> Path:
+        """The folder in which a peer keeps what it compiles."""
+        cache = self.folder / "cache" if self.options.compile_times else Path(self.options.out).resolve() / "cache"
+        (cache / peer.name).mkdir(parents=True, exist_ok=True)
+        return cache / peer.name
+
+    def release(self, worker: Worker) -> None:
+        """A workload is done with, and so is the process, unless workloads share it."""
+        if self.share and worker.alive:
+            self.kept[worker.peer.name] = worker
+        else:
+            worker.close()
+
     def prepare(
-        self, peer: Peer, workload: Workload, folder: Path, reference: Path,
+        self, peer: Peer, workload: Workload, reference: Path,
     ) -> tuple[dict[str, Any], Worker | None]:
         """Start a peer, twice for the compile time from its cache, and check its results."""
         if peer.name in self.missing or peer.name in workload.leave_out:
             return {"failure": self.missing.get(peer.name) or f"unsupported: {workload.leave_out[peer.name]}"}, None
         cell: dict[str, Any] = {}
-        worker = self.start(peer, workload, folder)
+        worker = self.start(peer, workload)
         if self.options.compile_times and peer.compiles and not worker.failure:
             cell["cold_s"] = worker.ready["compile_s"]
             worker.close()
-            worker = self.start(peer, workload, folder)
+            worker = self.start(peer, workload)
             cell["cached_s"] = worker.ready.get("compile_s")
         failure = worker.failure or self.check(workload, worker, reference, cell)
         if failure is None:
             self.versions[peer.name] = worker.ready["version"]
             cell["imported_rss"] = worker.ready["imported_rss"]
             return cell, worker
-        worker.close()
+        self.release(worker)
         if failure.startswith("missing"):
             self.missing[peer.name] = failure
         self.failed |= failure.startswith(("error", "wrong"))
@@ -158,7 +182,9 @@ class Runner:
                     names = [n for n in names if n != name]
                     continue
                 samples[name].append(reply["samples"])
-                cells[name] |= {"calls": reply["calls"], "peak_rss": reply["peak_rss"]}
+                cells[name]["calls"] = reply["calls"]
+                if not self.share:  # else it is that of the largest workload so far
+                    cells[name]["peak_rss"] = reply["peak_rss"]
         for name in names:
             cells[name] |= _summary(samples[name])
             once = workers[name].finish(batch=self.options.compile_times)
@@ -183,7 +209,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__.split("\n")[0])
     parser.add_argument("--only", metavar="A,B", help="workloads, by name or the beginning of it")
     parser.add_argument("--peers", metavar="A,B", help="peers, by name")
-    parser.add_argument("--quick", action="store_true", help="short rounds, no compile times or other batch sizes")
+    parser.add_argument("--quick", action="store_true", help="short rounds; a process for each peer")
     parser.add_argument("--rounds", type=int, help="rounds (default 5, quick 3)")
     parser.add_argument("--seconds", type=float, help="seconds for each peer in a round (default 2, quick 0.2)")
     parser.add_argument("--threads", type=int, default=2, help="threads for each peer (default 2)")

@@ -1,8 +1,7 @@
-"""The process of one peer and one workload: prepare, save results to be checked, then measure on request.
+"""The process of one peer: prepare a workload, save results to be checked, then measure on request.
 
-It is started as a script, by the peer's interpreter. Replies are lines of JSON on standard output: one
-when it is ready, then one for each line read from standard input, which asks for samples, or for what is
-measured once at the end.
+It is started as a script, by the peer's interpreter. Replies are lines of JSON on standard output, one for each line
+read from standard input: which names a workload, asks for samples of it, or for what is measured once at the end.
 """
 
 from __future__ import annotations
@@ -16,6 +15,8 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ if __name__ == "__main__":
 
 import numpy as np
 
-from benchmarks.peer import Session, Unsupported, peers
+from benchmarks.peer import Peer, Session, Unsupported, peers
 from benchmarks.workload import find
 
 STEPS = 3  # training steps whose losses and parameters are compared
@@ -36,13 +37,32 @@ SAMPLE_SECONDS = 100e-6  # faster calls are timed several at once
 LEAST, MOST = 5, 20_000  # samples of a measurement
 
 
+@dataclass
+class Loaded:
+    """A peer that is imported."""
+
+    peer: Peer
+    version: str
+    seconds: float
+    rss: int | None
+
+
+@cache
+def load(name: str, threads: int) -> Loaded:
+    """Import a peer, once."""
+    peer, start = peers()[name], time.perf_counter()
+    version = peer.load(threads)
+    return Loaded(peer, version, time.perf_counter() - start, _peak_rss())
+
+
 def prepare(job: dict[str, Any]) -> tuple[Session, dict[str, Any]]:
     """Build the workload and run its first steps, the results of which go to a file."""
-    peer, workload = peers()[job["peer"]], find(job["workload"])[0]
+    workload = find(job["workload"])[0]
     parameters, inputs = workload.data(job["tiny"])
+    imported = load(job["peer"], job["threads"])
+    peer = imported.peer
+    peer.begin()
     start = time.perf_counter()
-    version = peer.load(job["threads"])
-    loaded, imported = time.perf_counter(), _peak_rss()
     session = peer.build(workload, parameters, inputs)
     result = session.step()
     compiled = time.perf_counter()
@@ -57,8 +77,8 @@ def prepare(job: dict[str, Any]) -> tuple[Session, dict[str, Any]]:
         arrays |= {f"parameter {name}": a for name, a in session.parameters().items()}
     np.savez(job["results"], **arrays)
     return session, {
-        "version": version, "python": sys.version.split()[0], "import_s": loaded - start,
-        "compile_s": compiled - loaded if peer.compiles else None, "imported_rss": imported,
+        "version": imported.version, "python": sys.version.split()[0], "import_s": imported.seconds,
+        "compile_s": compiled - start if peer.compiles else None, "imported_rss": imported.rss,
     }
 
 
@@ -135,13 +155,19 @@ def main() -> None:
     os.dup2(2, 1)
     if job["cpus"]:
         os.sched_setaffinity(0, job["cpus"])
-    session, reply = _attempt(job)
-    print(json.dumps(reply), file=replies)
-    if session is not None:
-        for line in sys.stdin:
-            asked = json.loads(line)
+    session: Session | None = None
+    for line in sys.stdin:
+        asked = json.loads(line)
+        if "workload" in asked:
+            session = None
+            gc.collect()
+            job |= asked
+            session, found = _attempt(job)
+        elif session is None:
+            found = {"error": "no workload is prepared"}
+        else:
             found = measure(session.step, asked["seconds"]) if "seconds" in asked else finish(job, session, **asked)
-            print(json.dumps(found), file=replies)
+        print(json.dumps(found), file=replies)
 
 
 if __name__ == "__main__":

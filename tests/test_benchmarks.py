@@ -44,6 +44,19 @@ def test_a_run_writes_its_tables(tmp_path, capsys):
     assert all(row["title"] in text for row in rows.values())
 
 
+@pytest.mark.parametrize("quick", [True, False])
+def test_a_quick_run_has_one_process_for_a_peer(tmp_path, quick, monkeypatch):
+    started = []
+    launch = run.Worker.__init__
+    monkeypatch.setattr(run.Worker, "__init__", lambda w, peer, **o: started.append(peer.name) or launch(w, peer, **o))
+    arguments = ["--tiny", "--no-compile-times", "--rounds", "1", "--seconds", "0.01", "--quiet", "--peers", "numpy"]
+    arguments += ["--only", "scalar,small_mlp_step", "--out", str(tmp_path), *(["--quick"] if quick else [])]
+    assert run.main(arguments) == 0
+    assert sorted(started) == sorted(["numpy", "reference"] * (1 if quick else 2))
+    cells = [row["peers"]["numpy"] for row in json.loads((tmp_path / "results.json").read_text())["workloads"]]
+    assert all(("peak_rss" in cell) is not quick for cell in cells)  # of the process: of all workloads until then
+
+
 def test_compile_times_are_measured_cold_and_from_the_cache(tmp_path):
     status, results = measured(tmp_path, "--only", "matmul_32", "--peers", "graphwright", "--compile-times")
     cell = results["workloads"][0]["peers"]["graphwright"]

@@ -98,7 +98,7 @@ def _lstm_gates(z, c, size):
 
 
 class Pytensor(Peer):
-    name, title = "pytensor", "PyTensor"
+    name, title, quick = "pytensor", "PyTensor", False
 
     def environment(self, threads, cache):
         return {"PYTENSOR_FLAGS": f"floatX=float32,openmp=False,base_compiledir={cache}"}

@@ -133,6 +133,9 @@ class Eager(Peer):
         torch.set_num_threads(threads)
         return torch.__version__
 
+    def begin(self):
+        torch.set_grad_enabled(True)
+
     def compiled(self, function):
         return function
 
@@ -193,6 +196,10 @@ class Compiled(Eager):
 
     def environment(self, threads, cache):
         return {"TORCHINDUCTOR_CACHE_DIR": cache, "TORCHINDUCTOR_FREEZING": "1"}
+
+    def begin(self):
+        super().begin()
+        torch._dynamo.reset()
 
     def compiled(self, function):
         return torch.compile(function)
