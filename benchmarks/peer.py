@@ -68,9 +68,6 @@ class Peer(ABC):
     def load(self, threads: int) -> str:
         """Import the framework, set the number of threads, return the version. ImportError: not installed."""
 
-    def begin(self) -> None:  # noqa: B027
-        """Before each workload of a process: leave nothing of the one before, to which nobody refers any more."""
-
     @abstractmethod
     def build(self, workload: Workload, parameters: Arrays, inputs: Arrays) -> Session:
         """Compile a workload; nothing here is timed but as compile time."""

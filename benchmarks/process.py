@@ -22,7 +22,7 @@ _THREADS = (
 
 
 class Worker:
-    """A process for one peer, and one workload after another.
+    """A process for one peer, and one workload after another, each in a process forked from it.
 
     Attributes
     ----------
@@ -45,6 +45,8 @@ class Worker:
 
     def prepare(self, workload: Workload, tiny: bool, timeout: float = 900) -> None:
         """Build a workload and run its first steps, in place of the one before."""
+        if self.ready:
+            self._ask({"end": True}, 60)
         asked = {"workload": workload.name, "tiny": tiny, "results": str(self.results)}
         self.ready = self._ask(asked, timeout)
 

@@ -176,8 +176,6 @@ def _latency(cell: dict[str, Any]) -> str:
 
 def _memory(run: dict[str, Any]) -> str:
     names = run["order"]
-    if not any("peak_rss" in cell for row in run["workloads"] for cell in row["peers"].values()):
-        return ""
     rows = [
         [row["title"], *(_megabytes(row["peers"].get(name, {})) for name in names)] for row in run["workloads"]
     ]

@@ -5,8 +5,8 @@
     python -m benchmarks.run --quick --only lenet,mlp --peers graphwright,pytorch,jax
 
 For each workload, every peer gets a process of its own with the same number of threads on the same cores,
-and the same float32 data (with ``--quick`` one process for all workloads, one after the other). Results of the
-first steps are compared with NumPy in float64, and only peers that agree are measured. Then, in several rounds,
+and the same float32 data (with ``--quick`` forked from one that has imported the peer). Results of the first
+steps are compared with NumPy in float64, and only peers that agree are measured. Then, in several rounds,
 they are measured in turn, the others being idle; the table has the median of all samples. Data are where the
 peer wants them before the clock starts, and a call ends when its results are there.
 """
@@ -106,7 +106,7 @@ class Runner:
         }
 
     def start(self, peer: Peer, workload: Workload) -> Worker:
-        """A process that has prepared a workload; or the one that the peer has already, if workloads share it."""
+        """A process that has prepared a workload; if workloads share it, forked from the one that the peer has."""
         options = self.options
         kept = self.kept.pop(peer.name, None)
         if kept is not None and kept.alive:
@@ -182,9 +182,7 @@ class Runner:
                     names = [n for n in names if n != name]
                     continue
                 samples[name].append(reply["samples"])
-                cells[name]["calls"] = reply["calls"]
-                if not self.share:  # else it is that of the largest workload so far
-                    cells[name]["peak_rss"] = reply["peak_rss"]
+                cells[name] |= {"calls": reply["calls"], "peak_rss": reply["peak_rss"]}
         for name in names:
             cells[name] |= _summary(samples[name])
             once = workers[name].finish(batch=self.options.compile_times)

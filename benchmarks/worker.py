@@ -1,7 +1,8 @@
-"""The process of one peer: prepare a workload, save results to be checked, then measure on request.
+"""The processes of one peer: prepare a workload, save results to be checked, then measure on request.
 
-It is started as a script, by the peer's interpreter. Replies are lines of JSON on standard output, one for each line
-read from standard input: which names a workload, asks for samples of it, or for what is measured once at the end.
+It is started as a script, by the peer's interpreter, and imports the peer. For each workload that is named on standard
+input it forks, so that none meets the memory of another. The child reads on: each line asks for samples, for what is
+measured once at the end, or for its end. Replies are lines of JSON on standard output, one for each line.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 if __name__ == "__main__":
     # The repository's own folders must not hide installed modules: it is looked in first only for this package.
@@ -61,7 +63,6 @@ def prepare(job: dict[str, Any]) -> tuple[Session, dict[str, Any]]:
     parameters, inputs = workload.data(job["tiny"])
     imported = load(job["peer"], job["threads"])
     peer = imported.peer
-    peer.begin()
     start = time.perf_counter()
     session = peer.build(workload, parameters, inputs)
     result = session.step()
@@ -155,19 +156,33 @@ def main() -> None:
     os.dup2(2, 1)
     if job["cpus"]:
         os.sched_setaffinity(0, job["cpus"])
-    session: Session | None = None
-    for line in sys.stdin:
+    with suppress(Exception):  # a child says why
+        load(job["peer"], job["threads"])
+    for line in iter(sys.stdin.readline, ""):
+        child = os.fork()
+        if not child:
+            serve(job | json.loads(line), replies)
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        if status:
+            print(json.dumps({"error": f"the process ended with status {status}"}), file=replies)
+
+
+def serve(job: dict[str, Any], replies: TextIO) -> None:
+    """Prepare a workload, then answer questions about it until they end."""
+    session, reply = _attempt(job)
+    print(json.dumps(reply), file=replies)
+    for line in iter(sys.stdin.readline, ""):
         asked = json.loads(line)
-        if "workload" in asked:
-            session = None
-            gc.collect()
-            job |= asked
-            session, found = _attempt(job)
-        elif session is None:
+        if "end" in asked:
+            print(json.dumps(asked), file=replies)
+            break
+        if session is None:
             found = {"error": "no workload is prepared"}
         else:
             found = measure(session.step, asked["seconds"]) if "seconds" in asked else finish(job, session, **asked)
         print(json.dumps(found), file=replies)
+    replies.flush()
 
 
 if __name__ == "__main__":

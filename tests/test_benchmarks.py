@@ -45,7 +45,7 @@ def test_a_run_writes_its_tables(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("quick", [True, False])
-def test_a_quick_run_has_one_process_for_a_peer(tmp_path, quick, monkeypatch):
+def test_a_quick_run_imports_a_peer_once(tmp_path, quick, monkeypatch):
     started = []
     launch = run.Worker.__init__
     monkeypatch.setattr(run.Worker, "__init__", lambda w, peer, **o: started.append(peer.name) or launch(w, peer, **o))
@@ -53,8 +53,6 @@ def test_a_quick_run_has_one_process_for_a_peer(tmp_path, quick, monkeypatch):
     arguments += ["--only", "scalar,small_mlp_step", "--out", str(tmp_path), *(["--quick"] if quick else [])]
     assert run.main(arguments) == 0
     assert sorted(started) == sorted(["numpy", "reference"] * (1 if quick else 2))
-    cells = [row["peers"]["numpy"] for row in json.loads((tmp_path / "results.json").read_text())["workloads"]]
-    assert all(("peak_rss" in cell) is not quick for cell in cells)  # of the process: of all workloads until then
 
 
 def test_compile_times_are_measured_cold_and_from_the_cache(tmp_path):

@@ -154,9 +154,6 @@ class Jax(Peer):
 
         return jax.__version__
 
-    def begin(self):
-        jax.clear_caches()
-
     def build(self, workload, parameters, inputs):
         x = {name: jax.device_put(value) for name, value in inputs.items()}
         if workload.kind == "forward":

@@ -133,9 +133,6 @@ class Eager(Peer):
         torch.set_num_threads(threads)
         return torch.__version__
 
-    def begin(self):
-        torch.set_grad_enabled(True)
-
     def compiled(self, function):
         return function
 
@@ -195,11 +192,14 @@ class Compiled(Eager):
     folds = False  # freezing does it
 
     def environment(self, threads, cache):
-        return {"TORCHINDUCTOR_CACHE_DIR": cache, "TORCHINDUCTOR_FREEZING": "1"}
+        # No processes that compile: they would belong to the parent of those that measure.
+        return {"TORCHINDUCTOR_CACHE_DIR": cache, "TORCHINDUCTOR_FREEZING": "1", "TORCHINDUCTOR_COMPILE_THREADS": "1"}
 
-    def begin(self):
-        super().begin()
-        torch._dynamo.reset()
+    def load(self, threads):
+        version = super().load(threads)
+        import torch._inductor.compile_fx  # noqa: F401 - else with the first workload, each time
+
+        return version
 
     def compiled(self, function):
         return torch.compile(function)
