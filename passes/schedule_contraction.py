@@ -7,7 +7,7 @@ registers while k runs; the epilogue acts on the tile. Two forms:
 - *columns in lanes*: B is read along the columns, from memory or from panels packed beforehand
   (Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", ACM TOMS 2008); A is
   broadcast.
-- *k in lanes*: where A and B both run along memory with k; partial sums are combined at the end.
+- *k in lanes*: where A and B both run along memory with k (`schedule_lanes`).
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from dataclasses import replace as with_fields
 from itertools import product as product_of
 from typing import TypeVar
 
-from ..ir.dims import Dim, ceildiv, dim_min, floordiv, mod, product, symbol, symbols
-from ..ir.dtypes import DType
+from ..ir.dims import Dim, ceildiv, dim_min, floordiv, product, symbol
 from ..ir.loops import (
     Alloc,
     Buffer,
@@ -30,7 +29,6 @@ from ..ir.loops import (
     Let,
     Load,
     Prefetch,
-    Scalar,
     Stmt,
     Store,
     Temp,
@@ -38,17 +36,24 @@ from ..ir.loops import (
     replace,
     walk,
 )  # fmt: skip
-from ..ir.scalars import SCALARS, apply, const
+from ..ir.scalars import apply, const
 from .contraction import Contraction, Order, Tile, at_least, below, divides, either, recognize, strides
 from .cpu_model import CpuModel
 from .flatten_contraction import flatten_contraction
 from .pack_panels import Panels
-from .schedule_reduction import fold_lanes
+from .schedule_lanes import lanes_over_k
+from .tiles import (
+    epilogue,
+    is_long,
+    longest_row,
+    panel_width,
+    row_tile,
+    row_values,
+    rows_inside,
+    slides,
+)  # fmt: skip
 
-__all__ = [
-    "Choice", "choices", "epilogue", "longest_row", "panel_read", "row_tile", "row_values", "rows_inside",
-    "schedule_contraction",
-]  # fmt: skip
+__all__ = ["Choice", "choices", "schedule_contraction"]
 
 T = TypeVar("T")
 
@@ -67,9 +72,6 @@ PREFETCH_DEPTH = 64
 BLOCK_BYTES = 1 << 21
 """Bytes of A that are read for all columns before the next are: they come from a near cache again."""
 
-LEAST_PANEL = 4
-"""Columns of a panel at least: fewer are not a vector, and one index of B may be so by chance."""
-
 LEAST_BLOCK = 128
 """Rows of a block at least: for each block, B is packed again."""
 
@@ -87,9 +89,6 @@ LEAST_ROWS = 3
 
 SHORT = 8
 """Columns of a line up to which a tile has several."""
-
-SHORT_EPILOGUE = 2
-"""Scalar operations up to which the epilogue acts on registers, unrolled; a longer one loops over memory."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +125,7 @@ def schedule_contraction(kernel: Kernel, cpu: CpuModel, choice: Choice | None = 
         return None
     c, form = planned
     if isinstance(form, str):
-        return with_fields(kernel, body=_lanes_over_k(c, cpu, form))
+        return with_fields(kernel, body=lanes_over_k(c, cpu, form))
     if choice is None:
         return with_fields(kernel, body=_lanes_over_columns(c, cpu, form))
     notes = (*kernel.notes, f"measured: {choice}")
@@ -139,7 +138,7 @@ def choices(kernel: Kernel, cpu: CpuModel) -> tuple[Choice, ...]:
     if planned is None:
         return ()
     c, model = planned
-    if isinstance(model, str) or model.overlap or model.lines > 1 or _panel_width(c):
+    if isinstance(model, str) or model.overlap or model.lines > 1 or panel_width(c):
         return ()
     row, found = longest_row(c), [model]
     may_pack = not _windowed(c) and row is not None
@@ -161,7 +160,7 @@ def _plan(kernel: Kernel, cpu: CpuModel) -> tuple[Contraction, Choice | str] | N
     c = _along_outputs(c)
     windowed = _windowed(c)
     c = flatten_contraction(c)
-    width = _panel_width(c)
+    width = panel_width(c)
     if width is not None:
         return c, _prepared(c, cpu, width)
     c = _mirrored(c, cpu)
@@ -201,31 +200,11 @@ def _mirrored(c: Contraction, cpu: CpuModel) -> Contraction:
     return with_fields(c, loops=((column, n), (row, m)), a=c.b, b=c.a)
 
 
-def panel_read(b: Expr, column: str) -> tuple[int, int] | None:
-    """The columns of a panel, and which panel the first column is in, if B lies in panels already (`ir.ops.panels`)."""
-    if not isinstance(b, Load) or b.guard is not None or len(b.indices) < 3:
-        return None
-    width, counter = b.buffer.shape[-1], symbol(column)
-    if not isinstance(width, int) or width < LEAST_PANEL or b.indices[-1] != Index(mod(counter, width)):
-        return None
-    others = [i for i in b.indices[:-1] if column in free_symbols(i)]
-    if len(others) != 1 or not isinstance(others[0], Index):
-        return None
-    first = others[0].dim - floordiv(counter, width)
-    return (width, first) if isinstance(first, int) else None
-
-
-def _panel_width(c: Contraction) -> int | None:
-    """The columns of a panel, if B lies in panels, from the first one on."""
-    found = panel_read(c.b, c.column)
-    return found[0] if found is not None and found[1] == 0 else None
-
-
 def _along_outputs(c: Contraction) -> Contraction:
     """A convolution whose kernel lies in panels of its outputs, with these as its columns."""
     for at, (var, _) in enumerate(c.loops[:-1]):
         turned = with_fields(c, loops=(*c.loops[:at], *c.loops[at + 1 :], c.loops[at]), a=c.b, b=c.a)
-        if var not in free_symbols(c.b) and _panel_width(turned) is not None:
+        if var not in free_symbols(c.b) and panel_width(turned) is not None:
             return turned
     return c
 
@@ -240,18 +219,7 @@ def _prepared(c: Contraction, cpu: CpuModel, width: int) -> Choice:
 
 def _windowed(c: Contraction) -> bool:
     """Whether B slides, as in a convolution."""
-    return _slides(c.b, c)
-
-
-def _slides(e: Expr, c: Contraction) -> bool:
-    """Whether an index mixes result and summation variables."""
-    sums = {v for v, _ in c.axes}
-    results = {v for v, _ in c.loops}
-    for load in (x for x in walk(e) if isinstance(x, Load)):
-        for i in load.indices:
-            if isinstance(i, Index) and symbols(i.dim) & sums and symbols(i.dim) & results:
-                return True
-    return False
+    return slides(c.b, c)
 
 
 def _lane_axis(c: Contraction, lanes: int) -> str | None:
@@ -260,22 +228,6 @@ def _lane_axis(c: Contraction, lanes: int) -> str | None:
         if strides(c.a, var) == {1} and strides(c.b, var) <= NEAR and at_least(extent, lanes):
             return var
     return None
-
-
-def row_tile(extent: Dim, vectors: int, cpu: CpuModel, limit: int, enough: int = 10) -> int:
-    """Rows that keep the registers busy, with sums in `enough` of them, and waste few of the last tile."""
-    most = max(1, min(limit, (cpu.registers - vectors - 1) // vectors))
-    if not isinstance(extent, int):  # whole tiles, if possible; batches are multiples of 8 more often than of others
-        whole = [n for n in range(most, 0, -1) if n * vectors >= enough and divides(n, extent)]
-        return whole[0] if whole else min(most, 8)
-    most = min(most, extent)
-
-    def score(rows: int) -> float:
-        padded = -(-extent // rows) * rows
-        busy = min(1.0, rows * vectors / enough)
-        return busy * extent / padded
-
-    return max(range(1, most + 1), key=lambda rows: (score(rows), rows))
 
 
 def _column_vectors(extent: Dim, lanes: int) -> int:
@@ -317,13 +269,6 @@ def _column_tile(c: Contraction, cpu: CpuModel, overlap: bool) -> tuple[int, int
     return lanes, 1 if overlap and not divides(2 * lanes, n) else _column_vectors(n, lanes)
 
 
-def longest_row(c: Contraction) -> str | None:
-    """The axis of a tile's rows: the longest; of a convolution along its outputs, the last of the result."""
-    if _panel_width(c) is not None and _slides(c.a, c):
-        return c.rows[-1] if c.rows else None
-    return max(c.rows, key=lambda v: (_size(c.extent(v)), v), default=None)
-
-
 def _choose(c: Contraction, cpu: CpuModel, pack: bool, overlap: bool) -> Choice:
     """The cost model's choice."""
     row = longest_row(c)
@@ -336,7 +281,7 @@ def _choose(c: Contraction, cpu: CpuModel, pack: bool, overlap: bool) -> Choice:
 
 def _lanes_over_columns(c: Contraction, cpu: CpuModel, choice: Choice) -> tuple[Stmt, ...]:
     n, row, lanes = c.extent(c.column), longest_row(c), choice.lanes
-    pack, overlap, prepared = choice.packed, choice.overlap, _panel_width(c) is not None
+    pack, overlap, prepared = choice.packed, choice.overlap, panel_width(c) is not None
     tile = Tile(choice.rows, choice.columns, choice.lines)
     block = _row_block(c, tile, row) if pack or prepared else None
     band = 1 if pack or prepared or row is None else _band(c.extent(row), tile)
@@ -431,10 +376,6 @@ def _inside(c: Contraction, order: Order, edge: bool) -> Expr | None:
     return below(order.start[c.column] + symbol("tn"), c.extent(c.column)) if edge else None
 
 
-def _size(extent: Dim) -> float:
-    return extent if isinstance(extent, int) else 1e9
-
-
 def _prefetched(c: Contraction, tile: Tile, order: Order, whole: Expr | None) -> list[Stmt]:
     """Hints for what the epilogue will read, a line of cache each: lines of many rows, which no processor foresees."""
     if order.row is None or not at_least(product(n for _, n in c.axes), PREFETCH_DEPTH):
@@ -489,7 +430,7 @@ def _column_results(c: Contraction, tile: Tile, lanes: int, order: Order, edge: 
         row = rows_inside(c, order, u, [_across(tile, lanes, *results)])
         return For("tm", tile.rows, tuple(row), kind)
 
-    if not _is_long(c):
+    if not is_long(c):
         return [finish(acc, "unroll")]
     tile_memory = Buffer("sums", acc.dtype, acc.shape)
     copy = Store(tile_memory, (Index(u), *at), Load(acc, (Index(u), *at)))
@@ -508,117 +449,7 @@ def _column_values(c: Contraction, order: Order) -> dict[str, Dim]:
     return values if order.line is None else {**values, order.line: order.start[order.line] + symbol("tl")}
 
 
-def _is_long(c: Contraction) -> bool:
-    """Whether the epilogue is too much code to stand there once for each row of the tile."""
-    roots = [s.value for s in c.epilogue if isinstance(s, (Let, Store))]
-    ops = [e.op for r in roots for e in walk(r) if isinstance(e, Scalar)]
-    return len(ops) > SHORT_EPILOGUE or not all(SCALARS[op].machine for op in ops)
-
-
 def _k_loops(c: Contraction, body: list[Stmt]) -> list[Stmt]:
     for var, extent in reversed(c.axes):
         body = [For(var, extent, tuple(body))]
     return body
-
-
-def row_values(c: Contraction, order: Order, u: Dim, clamp: bool) -> dict[str, Dim]:
-    """The row a tile's row stands for; beyond the last one, the last one."""
-    if order.row is None:
-        return {}
-    extent = c.extent(order.row)
-    row = order.start[order.row] + u
-    if clamp:
-        row = dim_min(row, extent - 1)
-    return {order.row: row}
-
-
-def rows_inside(c: Contraction, order: Order, u: Dim, body: list[Stmt]) -> list[Stmt]:
-    """Statements for a tile's row, if it is one of the result."""
-    if order.row is None or not order.ragged:
-        return body
-    return [If(below(order.start[order.row] + u, c.extent(order.row)), tuple(body))]
-
-
-def epilogue(
-    c: Contraction, order: Order, temps: dict[str, Expr], values: dict[str, Dim], inside: Expr | None = None,
-) -> list[Stmt]:
-    """The statements after the sums, for one element of the tile; `temps` says where the sums are."""
-    values = {**values, **row_values(c, order, symbol("tm"), clamp=False)}
-    out: list[Stmt] = []
-    for s in c.epilogue:
-        if isinstance(s, Let):
-            out.append(Let(s.name, replace(s.value, values, temps)))
-        elif isinstance(s, Store):
-            indices = tuple(replace(i, values, temps) for i in s.indices)
-            out.append(Store(s.buffer, indices, replace(s.value, values, temps), s.combiner))
-    return [If(inside, tuple(out))] if inside is not None else out
-
-
-# --- k in lanes ----------------------------------------------------------------------------------
-
-
-def _lanes_over_k(c: Contraction, cpu: CpuModel, lane_axis: str) -> tuple[Stmt, ...]:
-    dtype = c.total.dtype
-    lanes = cpu.lanes(dtype)
-    n, row = c.extent(c.column), longest_row(c)
-    columns = n if isinstance(n, int) and n <= 5 else 4
-    rows = row_tile(c.extent(row), columns, cpu, 6) if row is not None else 1
-    tile = Tile(rows, columns)
-    order = Order(c, tile, row, columns_first=True)
-    return order.wrap(tuple(order.by_rows(lambda o: _lane_tile(c, tile, lanes, o, lane_axis))))
-
-
-def _lane_tile(c: Contraction, tile: Tile, lanes: int, order: Order, lane_axis: str) -> list[Stmt]:
-    dtype: DType = c.total.dtype
-    acc = Buffer("acc", dtype, (tile.rows, tile.columns, lanes))
-    lines = [Buffer("left", dtype, (tile.rows, lanes)), Buffer("right", dtype, (tile.columns, lanes))]
-    u, w, q = symbol("tm"), symbol("tn"), symbol("lane")
-    n, extent = c.extent(c.column), c.extent(lane_axis)
-    column = order.start[c.column] + w
-    clamped = column if divides(tile.columns, n) else dim_min(column, n - 1)
-
-    def across(*body: Stmt) -> For:
-        return For("lane", lanes, body, "vector", lanes)
-
-    def step(at: Dim, guard: Expr | None) -> list[Stmt]:
-        left = replace(c.a, {lane_axis: at, **row_values(c, order, u, order.ragged)}, guard=guard)
-        right = replace(c.b, {lane_axis: at, c.column: clamped}, guard=guard)
-        product_ = apply("mul", Load(lines[0], (Index(u), Index(q))), Load(lines[1], (Index(w), Index(q))))
-        update = across(Store(acc, (Index(u), Index(w), Index(q)), product_, "add"))
-        return [
-            For("tm", tile.rows, (across(Store(lines[0], (Index(u), Index(q)), left)),), "unroll"),
-            For("tn", tile.columns, (across(Store(lines[1], (Index(w), Index(q)), right)),), "unroll"),
-            For("tm", tile.rows, (For("tn", tile.columns, (update,), "unroll"),), "unroll"),
-        ]
-
-    inner: list[Stmt] = [For("chunk", floordiv(extent, lanes), tuple(step(symbol("chunk") * lanes + q, None)))]
-    if not divides(lanes, extent):
-        at = floordiv(extent, lanes) * lanes + q
-        rest = step(at, below(at, extent))
-        inner += rest if isinstance(extent, int) else [If(below(floordiv(extent, lanes) * lanes, extent), tuple(rest))]
-    for var, size in reversed(c.axes):
-        if var != lane_axis:
-            inner = [For(var, size, tuple(inner))]
-    start = across(Store(acc, (Index(u), Index(w), Index(q)), const(0, dtype)))
-    folds = fold_lanes(acc, (Index(u), Index(w)), lanes, lanes, "add")
-    total = Load(acc, (Index(u), Index(w), Index(0)))
-    kind = "unroll"
-    gather: list[Stmt] = []
-    if _is_long(c):  # a loop, from memory
-        sums = Buffer("sums", dtype, (tile.rows, tile.columns))
-        keep = (*folds, Store(sums, (Index(u), Index(w)), total))
-        gather = [Alloc(sums, "local"), For("tm", tile.rows, (For("tn", tile.columns, keep, "unroll"),), "unroll")]
-        folds, total, kind = [], Load(sums, (Index(u), Index(w))), "serial"
-    finish: list[Stmt] = epilogue(c, order, {c.total.name: total}, {c.column: column})
-    if not divides(tile.columns, n):
-        finish = [If(below(column, n), tuple(finish))]
-    finish = [*folds, *rows_inside(c, order, u, finish)]
-    return [
-        Alloc(acc, "register"),
-        *(Alloc(b, "register") for b in lines),
-        For("tm", tile.rows, (For("tn", tile.columns, (start,), "unroll"),), "unroll"),
-        *inner,
-        *gather,
-        For("tm", tile.rows, (For("tn", tile.columns, tuple(finish), kind),), kind),
-    ]
-

@@ -50,7 +50,7 @@ from .cpu_model import CpuModel
 from .schedule_contraction import Choice, schedule_contraction
 from .schedule_parts import schedule_parts
 from .schedule_random import drawing_loop, with_draws_apart
-from .schedule_reduction import INTERLEAVE, abreast, lower_reduction, serial_reduction, vector_axis
+from .schedule_reduction import INTERLEAVE, abreast, lower_reductions, serial_reduction, vector_axis
 from .schedule_rows import keep_rows
 from .schedule_scatter import schedule_scatter
 from .schedule_transposition import in_blocks
@@ -85,7 +85,7 @@ def schedule_cpu(kernel: Kernel, cpu: CpuModel, choice: Choice | None = None) ->
 
 
 def _scalar(s: Stmt, cpu: CpuModel) -> list[Stmt]:
-    return lower_reduction(s, cpu) if isinstance(s, Let) and isinstance(s.value, Reduce) else [s]
+    return lower_reductions([s], cpu) if isinstance(s, Let) and isinstance(s.value, Reduce) else [s]
 
 
 def _nest(s: For, cpu: CpuModel, rows: Iterator[int]) -> list[Stmt]:
@@ -193,6 +193,7 @@ def vectorize(s: For, cpu: CpuModel) -> For:
     """Vectorize the innermost loops and turn reductions into accumulators; an op's own vector loops get lanes."""
     if s.kind == "vector":
         return _own_vectors(s, cpu)
+    s = with_fields(s, body=tuple(map(_in_a_row, s.body)))
     stores = [t for t in s.body if isinstance(t, Store)]
     dtypes = [a.buffer.dtype for a in accesses(s) if not a.buffer.dtype.is_bool and _varies(a, s)]
     lanes = min((cpu.lanes(d) for d in dtypes), default=cpu.vector_bytes)
@@ -200,12 +201,12 @@ def vectorize(s: For, cpu: CpuModel) -> For:
     body: list[Stmt] = []
     across = innermost and bool(stores) and all(_unit(t, s.var) for t in stores) and independent(s)
     across = across and not any(isinstance(t, Let) and vector_axis(t.value, cpu, s) for t in s.body)
-    for t, *more in abreast(s.body) if across else [[t] for t in s.body]:
+    for t, *more in abreast(s.body):
         if isinstance(t, For):
             body.append(vectorize(t, cpu))
         elif isinstance(t, Let) and isinstance(t.value, Reduce):
             together = [t, *(u for u in more if isinstance(u, Let))]
-            body.extend(serial_reduction(together) if across else lower_reduction(t, cpu))
+            body.extend(serial_reduction(together) if across else lower_reductions(together, cpu))
         else:
             body.append(t)
     if across and lanes > 1:
@@ -213,6 +214,23 @@ def vectorize(s: For, cpu: CpuModel) -> For:
         lanes = interleaved(lanes, s.extent, count)
         return For(s.var, s.extent, tuple(body), "vector", lanes)
     return with_fields(s, body=tuple(body))
+
+
+def _in_a_row(s: Stmt) -> Stmt:
+    """A reduction over axes that lie one behind the other in memory, as one over a single axis."""
+    e = s.value if isinstance(s, Let) else None
+    if not isinstance(s, Let) or not isinstance(e, Reduce) or "arg" in e.combiner or len(e.axes) < 2:
+        return s
+    nest: Stmt = Let(s.name, e.body)
+    for var, extent in reversed(e.axes):
+        nest = For(var, extent, (nest,))
+    assert isinstance(nest, For)
+    nest, axes = merge_loops(nest), []
+    while isinstance(nest, For):
+        axes.append((nest.var, nest.extent))
+        (nest,) = nest.body
+    assert isinstance(nest, Let)
+    return Let(s.name, Reduce(e.combiner, tuple(axes), nest.value, e.dtype))
 
 
 def _own_vectors(s: For, cpu: CpuModel) -> For:

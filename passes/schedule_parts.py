@@ -33,16 +33,8 @@ from ..ir.scalars import apply, const
 from .contraction import Contraction, Order, Tile, at_least, divides, recognize, strides
 from .cpu_model import CpuModel
 from .pack_panels import Panels
-from .schedule_contraction import (
-    PACK_ROWS,
-    TRANSPOSE_ROWS,
-    epilogue,
-    longest_row,
-    panel_read,
-    row_tile,
-    row_values,
-    rows_inside,
-)
+from .schedule_contraction import PACK_ROWS, TRANSPOSE_ROWS
+from .tiles import epilogue, longest_row, panel_read, row_tile, row_values, rows_inside
 
 __all__ = ["schedule_parts"]
 

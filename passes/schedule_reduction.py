@@ -30,7 +30,7 @@ from ..ir.loops import (
 from ..ir.scalars import apply, cast, const, select
 from .cpu_model import CpuModel
 
-__all__ = ["abreast", "identity", "lower_reduction", "serial_reduction", "vector_axis"]
+__all__ = ["abreast", "identity", "lower_reductions", "serial_reduction", "vector_axis"]
 
 UNROLL = 8
 """Vectors of partial results, so that one addition need not wait for the one before."""
@@ -75,16 +75,18 @@ def vector_axis(e: Expr, cpu: CpuModel, outer: For | None = None) -> bool:
     return along > across
 
 
-def lower_reduction(s: Let, cpu: CpuModel) -> list[Stmt]:
-    """Replace a `Let` of a reduction by loops.
+def lower_reductions(group: Sequence[Let], cpu: CpuModel) -> list[Stmt]:
+    """Replace each `Let` of a reduction over the same extents by loops.
 
     The last axis may be vectorized, with partial results that are combined in a fixed order.
     """
-    e = s.value
-    assert isinstance(e, Reduce)
-    if vector_axis(e, cpu) and not any(isinstance(x, Reduce) for x in walk(e.body)):
-        return _lower_vector(s.name, e, cpu)
-    return serial_reduction([s])
+    found = [s.value for s in group if isinstance(s.value, Reduce)]
+    plain = [vector_axis(e, cpu) and not any(isinstance(x, Reduce) for x in walk(e.body)) for e in found]
+    if all(plain) and len({e.dtype for e in found}) == 1:
+        return _lower_vector(group, found, cpu)
+    if len(group) > 1:
+        return [t for s in group for t in lower_reductions([s], cpu)]
+    return serial_reduction(group)
 
 
 def abreast(body: Sequence[Stmt]) -> list[list[Stmt]]:
@@ -226,35 +228,42 @@ def _lower_arg(name: str, e: Reduce) -> list[Stmt]:
     ]
 
 
-def _lower_vector(name: str, e: Reduce, cpu: CpuModel) -> list[Stmt]:
+def _lower_vector(group: Sequence[Let], found: Sequence[Reduce], cpu: CpuModel) -> list[Stmt]:
     """Partial results in the lanes of a few vectors; then those combined pairwise."""
-    lanes = cpu.lanes(e.dtype) if not e.dtype.is_bool else cpu.vector_bytes
-    var, extent = e.axes[-1]
-    width = lanes * UNROLL
+    first, name = found[0], group[0].name
+    lanes = cpu.lanes(first.dtype) if not first.dtype.is_bool else cpu.vector_bytes
+    var, extent = first.axes[-1]
+    width = lanes * max(UNROLL // len(group), 1)
     while isinstance(extent, int) and width > lanes and extent < width:
         width //= 2
-    acc = Buffer(f"{name}.acc", e.dtype, (width,))
+    totals = [Buffer(f"{s.name}.acc", e.dtype, (width,)) for s, e in zip(group, found)]
     lane, chunk = symbol(f"{name}.l"), f"{name}.c"
 
-    def step(total: Buffer, start: Dim, count: Dim, at: Places) -> Stmt:
-        body = replace(e.body, {**at, var: start + lane})
-        if isinstance(count, int) or _maskable(body, cpu):
-            wide = min(width, lanes * INTERLEAVE) if isinstance(count, int) else width
-            return For(f"{name}.l", count, (Store(total, (Index(lane),), body, e.combiner),), "vector", wide)
-        return For(f"{name}.l", count, (Store(total, (Index(0),), body, e.combiner),))
+    def step(to: Sequence[Buffer], start: Dim, count: Dim, at: Places) -> Stmt:
+        bodies = [replace(_counted_alike(e, first), {**at, var: start + lane}) for e in found]
+        vector = isinstance(count, int) or all(_maskable(body, cpu) for body in bodies)
+        place = (Index(lane if vector else 0),)
+        adds = tuple(Store(t, place, body, e.combiner) for t, body, e in zip(to, bodies, found))
+        if not vector:
+            return For(f"{name}.l", count, adds)
+        wide = min(width, lanes * INTERLEAVE) if isinstance(count, int) else width
+        return For(f"{name}.l", count, adds, "vector", wide)
 
-    def chunks(totals: Sequence[Buffer], at: Places) -> list[Stmt]:
-        return [step(totals[0], at.get(chunk, symbol(chunk)) * width, width, at)]
+    def chunks(to: Sequence[Buffer], at: Places) -> list[Stmt]:
+        return [step(to, at.get(chunk, symbol(chunk)) * width, width, at)]
 
-    def row(totals: Sequence[Buffer], at: Places) -> list[Stmt]:
-        inner = _nested(totals, [e], [(chunk, floordiv(extent, width))], chunks, at, lanes)
+    def row(to: Sequence[Buffer], at: Places) -> list[Stmt]:
+        inner = _nested(to, found, [(chunk, floordiv(extent, width))], chunks, at, lanes)
         rest = mod(extent, width)
-        return inner if rest == 0 else [*inner, step(totals[0], floordiv(extent, width) * width, rest, at)]
+        return inner if rest == 0 else [*inner, step(to, floordiv(extent, width) * width, rest, at)]
 
-    start = _each(acc, identity(e.combiner, e.dtype), None, lanes)
-    loops = _nested([acc], [e], e.axes[:-1], row, lanes=lanes)
-    total = Let(name, Load(acc, (Index(0),)))
-    return [Alloc(acc, "register"), start, *loops, *fold_lanes(acc, (), width, lanes, e.combiner), total]
+    return [
+        *(Alloc(t, "register") for t in totals),
+        *(_each(t, identity(e.combiner, e.dtype), None, lanes) for t, e in zip(totals, found)),
+        *_nested(totals, found, first.axes[:-1], row, lanes=lanes),
+        *(s for t, e in zip(totals, found) for s in fold_lanes(t, (), width, lanes, e.combiner)),
+        *(Let(s.name, Load(t, (Index(0),))) for s, t in zip(group, totals)),
+    ]
 
 
 def _maskable(body: Expr, cpu: CpuModel) -> bool:

@@ -14,6 +14,7 @@ from ..ir.dtypes import DType
 from ..ir.graph import Graph, Value
 from ..ir.ops import OPS
 from .canonicalize import CANONICALIZE
+from .factor import FACTOR
 from .predicates import (
     compose,
     floating,
@@ -201,7 +202,7 @@ def _joined(a: Value, b: Value) -> Value | None:
     return OPS["pad"](both, **{**a.attrs, "high": b.attrs["high"]})
 
 
-_RULES = SIMPLIFY + CANONICALIZE
+_RULES = SIMPLIFY + FACTOR + CANONICALIZE
 
 
 def simplify(graph: Graph) -> Graph:

@@ -29,6 +29,7 @@ from graphwright.passes.hoist import hoist
 from graphwright.passes.lay_out import lay_out
 from graphwright.passes.manager import Pass, Pipeline
 from graphwright.passes.merge_loops import merge_loops
+from graphwright.passes.one_hot import one_hot
 from graphwright.passes.pack_loops import pack_loops
 from graphwright.passes.prune_loops import prune_loops
 from graphwright.passes.simplify import simplify
@@ -38,7 +39,7 @@ from graphwright.passes.unroll import unroll
 
 PASSES = {f.__name__: f for f in (
     canonicalize, fold, simplify, stabilize, cse, dce, merge_loops, prune_loops, hoist, sink, fuse_loops,
-    lay_out, unroll,
+    lay_out, one_hot, unroll,
 )} | {"pack_loops": functools.partial(pack_loops, cpu=CpuModel())}  # fmt: skip
 f32, f64, i64, bool_ = map(as_dtype, ("float32", "float64", "int64", "bool"))
 N = symbol("N")
