@@ -329,20 +329,26 @@ def _never_meet(a: Dim, b: Dim, s: For) -> bool:
         return False
     if equal(a, b) or s.extent != 0 and mod(a - b, step * s.extent) == 0:
         return True
-    reach = [_reach(i - step * symbol(s.var), s) for i in (a, b)]
-    return all(at_most(high - low + 1, step) for (low, _), (_, high) in (reach, reach[::-1]))
+    one, other = (_reach(i - step * symbol(s.var), s) for i in (a, b))
+    if one is None or other is None:
+        return False
+    return at_most(one[1] - other[0] + 1, step) and at_most(other[1] - one[0] + 1, step)
 
 
-def _reach(index: Dim, s: For) -> tuple[Dim, Dim]:
-    """The least and the greatest that an index may be, over the loops inside another."""
+def _reach(index: Dim, s: For) -> tuple[Dim, Dim] | None:
+    """The least and the greatest that an index may be, over the loops inside another; None if that is not known."""
+    loops = [t for t in statements(s.body) if isinstance(t, For)]
+    counters = {s.var, *(t.var for t in loops)}
     low = high = index
-    for t in statements(s.body):
-        c = coefficient(index, t.var) if isinstance(t, For) else 0
-        if isinstance(t, For) and isinstance(c, int) and c:
-            last = bound(t.extent) - 1
-            ends = (0, last) if c > 0 else (last, 0)
-            low, high = (substitute(d, {t.var: end}) for d, end in zip((low, high), ends))
-    return low, high
+    for var in dict.fromkeys(t.var for t in loops if t.var in symbols(index)):
+        c, extents = coefficient(index, var), {bound(t.extent) for t in loops if t.var == var}
+        numbers = [n for n in extents if isinstance(n, int)]
+        most = extents.pop() if len(extents) == 1 else max(numbers) if len(numbers) == len(extents) else None
+        if not isinstance(c, int) or most is None or symbols(most) & counters:
+            return None
+        ends = (0, most - 1) if c > 0 else (most - 1, 0)
+        low, high = (substitute(d, {var: end}) for d, end in zip((low, high), ends))
+    return None if (symbols(low) | symbols(high)) & counters else (low, high)
 
 
 def _short(extent: Dim) -> bool:

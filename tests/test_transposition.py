@@ -6,6 +6,11 @@ import numpy as np
 import pytest
 
 import graphwright as gw
+from graphwright.ir.dims import symbol
+from graphwright.ir.dtypes import float32
+from graphwright.ir.loops import Buffer, For, Index, Store
+from graphwright.ir.scalars import const
+from graphwright.passes.schedule_cpu import independent
 
 RNG = np.random.default_rng(0)
 
@@ -81,3 +86,14 @@ def test_threads_do_not_matter(shape):
             np.testing.assert_array_equal(f(data), data.transpose(0, 2, 1))
     finally:
         gw.set_num_threads(before)
+
+
+@pytest.mark.parametrize("extent, offset, apart", [(8, 8, True), (16, 0, True), (8, 9, False), (20, 1, False)])
+def test_blocks_are_apart_if_none_reaches_into_the_next(extent, offset, apart):
+    """16 places for each iteration: `extent` of them from the first on, and as many from another on."""
+    out, b, i = Buffer("out", float32, (128,)), symbol("b"), symbol("i")
+
+    def some(first):
+        return For("i", extent, (Store(out, (Index(16 * b + i + first),), const(1, float32)),))
+
+    assert independent(For("b", 4, (some(0), some(offset)))) is apart
