@@ -2,7 +2,7 @@
 
 ::
 
-    python -m benchmarks.page --results build/bench
+    python -m benchmarks.page --results build/bench --runs build/bench1,build/bench2,build/bench
 
 rewrites, in ``docs/performance.md`` and ``README.md``, what stands between ``<!-- results NAME -->`` and
 ``<!-- end -->``, and copies the plots to ``docs/images/``. Prose is left as it is.
@@ -60,6 +60,17 @@ def _scaling(found: dict[str, Any]) -> dict[str, str]:
     return parts
 
 
+def _ratios(runs: Sequence[dict[str, Any]]) -> str:
+    """For each workload what its ratio is to be, and what it was in each run, with the fastest peer there."""
+    found = [{row["name"]: report.ratio(row) for row in run["workloads"]} for run in runs]
+    rows = []
+    for row in runs[0]["workloads"]:
+        cells = [ratios.get(row["name"]) for ratios in found]
+        named = [f"{of[0]:.2f} ({runs[0]['titles'][of[1]]})" if of else "-" for of in cells]
+        rows.append([row["title"], f"{row['aim']:g}" if row["aim"] else "-", *named])
+    return report.table(["", "aim", *(f"run {k + 1}" for k in range(len(runs)))], rows)
+
+
 def _nearest(points: list[dict[str, Any]], count: int) -> str:
     point = min(points, key=lambda p: abs(p["elements"] / count - 1))
     return f"{1e9 * point['seconds'] / point['work']:.3g}" if abs(point["elements"] / count - 1) < 0.2 else "-"
@@ -69,6 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Rewrite the pages."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.page", description=__doc__.split("\n")[0])
     parser.add_argument("--results", default=str(_ROOT / "build" / "bench"), help="folder of the results (build/bench)")
+    parser.add_argument("--runs", metavar="A,B", help="folders of results of several runs: a table of their ratios")
     parser.add_argument("--root", default=str(_ROOT), help="folder with README.md and docs/")
     options = parser.parse_args(arguments)
     folder, root = Path(options.results), Path(options.root)
@@ -80,6 +92,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parts |= report.tables(run) | {"short": report.short(run)}
         if plots.results(run, images / "benchmarks.png"):
             parts["times"] += "\n\n![Time, ratio to the fastest peer, share of the limit](images/benchmarks.png)"
+    if options.runs:
+        parts["runs"] = _ratios([json.loads((Path(f) / "results.json").read_text()) for f in options.runs.split(",")])
     if (file := folder / "scaling.json").exists():
         scaling = json.loads(file.read_text())
         parts |= _scaling(scaling)

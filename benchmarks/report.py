@@ -148,6 +148,7 @@ def _compile_times(run: dict[str, Any]) -> str:
     names = [n for n in run["order"] if any("cached_s" in row["peers"].get(n, {}) for row in run["workloads"])]
     rows = [
         [row["title"], *(_pair(row["peers"].get(name, {})) for name in names)] for row in run["workloads"]
+        if any("cached_s" in cell for cell in row["peers"].values())
     ]
     heading = "Seconds to compile and run once, with an empty cache / again in a new process:\n\n"
     return heading + table(["", *(run["titles"][n] for n in names)], rows) if names else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -189,9 +190,11 @@ def test_pages_get_the_tables(tmp_path):
     (tmp_path / "docs").mkdir()
     for name in ("README.md", "docs/performance.md"):
         (tmp_path / name).write_text((ROOT / name).read_text())
-    assert page.main(["--results", str(tmp_path), "--root", str(tmp_path)]) == 0
+    runs = f"{tmp_path},{tmp_path}"
+    assert page.main(["--results", str(tmp_path), "--runs", runs, "--root", str(tmp_path)]) == 0
     assert "scalar a*b + b" in (tmp_path / "README.md").read_text()
     text = (tmp_path / "docs" / "performance.md").read_text()
+    assert re.search(r"\| scalar a\*b \+ b \| 2 \| ([\d.]+ \(NumPy\)) \| \1 \|", text)
     assert text.count("<!-- results") == (ROOT / "docs" / "performance.md").read_text().count("<!-- results")
     unmeasured = "<!-- results nodes -->\nas before\n<!-- end -->\n"
     assert page.replaced(unmeasured, {"arena": "now"}) == unmeasured
