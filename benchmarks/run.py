@@ -209,7 +209,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--peers", metavar="A,B", help="peers, by name")
     parser.add_argument("--quick", action="store_true", help="short rounds; a process for each peer")
     parser.add_argument("--rounds", type=int, help="rounds (default 5, quick 3)")
-    parser.add_argument("--seconds", type=float, help="seconds for each peer in a round (default 2, quick 0.12)")
+    parser.add_argument("--seconds", type=float, help="seconds for each peer in a round (default 1, quick 0.12)")
     parser.add_argument("--threads", type=int, default=2, help="threads for each peer (default 2)")
     parser.add_argument(
         "--compile-times", action=argparse.BooleanOptionalAction, default=None,
@@ -237,7 +237,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("peers:", *(f"  {p.name:20s}{p.title}" for p in peers().values()), sep="\n")
         return 0
     options.rounds = options.rounds or (3 if options.quick else 5)
-    options.seconds = options.seconds or (0.12 if options.quick else 2.0)
+    options.seconds = options.seconds or (0.12 if options.quick else 1.0)
     if options.compile_times is None:
         options.compile_times = not options.quick
     for python in (options.python_peers or sys.executable).split(","):
