@@ -15,6 +15,9 @@ from .rewrite import RuleSet
 
 __all__ = ["FACTOR"]
 
+MOST_LEAVES = 16
+"""Terms, and factors of each, up to which a sum is looked at."""
+
 FACTOR = RuleSet("factors of sums")
 
 
@@ -28,32 +31,37 @@ def _sign(value: Value) -> Value | None:
 def _factor(value: Value) -> Value | None:
     (x,) = value.operands
     axes = tuple(value.attrs["axes"])
-    return _sum_of(x, axes) if floating(x) and _has_factor(x, axes) else None
+    terms = [_factors(t, axes) for t in _leaves(x, "add")] if floating(x) else []
+    if not terms or not all(varying and any(not splat(c) for c in constant) for varying, constant in terms):
+        return None
+    return reduce(Value.__add__, (_total(varying, constant, axes) for varying, constant in terms))
 
 
-def _sum_of(x: Value, axes: tuple[int, ...]) -> Value:
-    if x.op.name == "add":
-        a, b = (_sum_of(o, axes) for o in x.operands)
-        return a + b
-    varying, constant = _factors(x, axes)
+def _total(varying: Sequence[Value], constant: Sequence[Value], axes: tuple[int, ...]) -> Value:
     total = OPS["sum"](reduce(Value.__mul__, varying), axes=axes)
     return reduce(Value.__mul__, (_without(c, axes) for c in constant), total)
 
 
-def _has_factor(x: Value, axes: tuple[int, ...]) -> bool:
-    """Whether each term has a factor that varies along the axes, and one that does not and is not just a number."""
-    if x.op.name == "add":
-        return all(_has_factor(o, axes) for o in x.operands)
-    varying, constant = _factors(x, axes)
-    return bool(varying) and any(not splat(c) for c in constant)
-
-
 def _factors(x: Value, axes: Sequence[int]) -> tuple[list[Value], list[Value]]:
     """The factors of a product that vary along some of the axes, and those that do not."""
-    if x.op.name == "mul":
-        found = [_factors(o, axes) for o in x.operands]
-        return [v for varying, _ in found for v in varying], [c for _, constant in found for c in constant]
-    return ([], [x]) if splat(x) or _is_constant(x, axes) else ([x], [])
+    leaves = _leaves(x, "mul")
+    varying = [v for v in leaves if not splat(v) and not _is_constant(v, axes)]
+    return varying, [v for v in leaves if v not in varying]
+
+
+def _leaves(x: Value, op: str) -> list[Value]:
+    """The operands of a tree of one op; none if there are too many, as of a value that is used again and again."""
+    found: list[Value] = []
+    waiting = [x]
+    while waiting:
+        v = waiting.pop()
+        if v.op.name == op:
+            waiting += v.operands[::-1]
+        else:
+            found.append(v)
+        if len(found) + len(waiting) > MOST_LEAVES:
+            return []
+    return found
 
 
 def _is_constant(x: Value, axes: Sequence[int]) -> bool:

@@ -7,14 +7,12 @@ from collections.abc import Collection, Mapping, Sequence
 from ..ir.dims import equal, product
 from ..ir.graph import Value
 from ..ir.types import Shape
+from .tiles import TRANSPOSE_ROWS
 
 __all__ = ["read_in_parts"]
 
 WHOLE_TILES = 64
 """The length of a part is a multiple of it: tiles, and panels, then end where a part does."""
-
-LEAST_ROWS = 24
-"""Rows for which a matrix is put into order, where its columns lie apart; fewer read it along the sum."""
 
 MOST_PARTS = 4
 """Sums of each part that a tile has in registers."""
@@ -34,7 +32,7 @@ def read_in_parts(dot: Value, shape: Shape, members: Collection[Value], users: M
     *rows, whole = dot.tensor.shape
     part, count = shape[-1], product(rows)
     turned = tuple(dot.attrs["contract"][1]) != (0,)
-    if turned and isinstance(count, int) and count < LEAST_ROWS:
+    if turned and isinstance(count, int) and count < TRANSPOSE_ROWS:
         return False
     if not isinstance(whole, int) or not isinstance(part, int) or not all(map(equal, rows, shape)):
         return False

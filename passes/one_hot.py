@@ -68,7 +68,8 @@ def _of_condition(x: Value) -> _OneHot | None:
         if axis is None:
             continue
         count = x.tensor.shape[axis]
-        if not isinstance(count, int) or not 1 <= count <= np.iinfo(counter.tensor.dtype.numpy).max:
+        most = min(np.iinfo(dtype.numpy).max for dtype in (counter.tensor.dtype, int32))
+        if not isinstance(count, int) or not 1 <= count < most:
             continue
         if other.op.name == "broadcast" and axis not in other.attrs["dims"]:
             rest = complement((axis,), x.tensor.rank)

@@ -43,6 +43,8 @@ from .flatten_contraction import flatten_contraction
 from .pack_panels import Panels
 from .schedule_lanes import lanes_over_k
 from .tiles import (
+    PACK_ROWS,
+    TRANSPOSE_ROWS,
     epilogue,
     is_long,
     longest_row,
@@ -56,12 +58,6 @@ from .tiles import (
 __all__ = ["Choice", "choices", "schedule_contraction"]
 
 T = TypeVar("T")
-
-PACK_ROWS = 40
-"""Rows of A from which packing B pays: each packed element is then used several times."""
-
-TRANSPOSE_ROWS = 24
-"""The same where B runs along k, and lanes over k are the alternative."""
 
 NEAR: set[Dim | None] = {1, 2, 3, 4}
 """Distances between elements that are still read as whole vectors."""

@@ -15,6 +15,7 @@ __all__ = ["lanes_over_k"]
 
 
 def lanes_over_k(c: Contraction, cpu: CpuModel, lane_axis: str) -> tuple[Stmt, ...]:
+    """The loops of a contraction, with a vector of partial sums along `lane_axis` for each element of a tile."""
     dtype = c.total.dtype
     lanes = cpu.lanes(dtype)
     n, row = c.extent(c.column), longest_row(c)

@@ -33,8 +33,16 @@ from ..ir.scalars import apply, const
 from .contraction import Contraction, Order, Tile, at_least, divides, recognize, strides
 from .cpu_model import CpuModel
 from .pack_panels import Panels
-from .schedule_contraction import PACK_ROWS, TRANSPOSE_ROWS
-from .tiles import epilogue, longest_row, panel_read, row_tile, row_values, rows_inside
+from .tiles import (
+    PACK_ROWS,
+    TRANSPOSE_ROWS,
+    epilogue,
+    longest_row,
+    panel_read,
+    row_tile,
+    row_values,
+    rows_inside,
+)  # fmt: skip
 
 __all__ = ["schedule_parts"]
 

@@ -9,9 +9,15 @@ from .contraction import Contraction, Order, below, divides
 from .cpu_model import CpuModel
 
 __all__ = [
-    "epilogue", "is_long", "longest_row", "panel_read", "panel_width", "row_tile", "row_values", "rows_inside", "size",
-    "slides",
+    "PACK_ROWS", "TRANSPOSE_ROWS", "epilogue", "is_long", "longest_row", "panel_read", "panel_width", "row_tile",
+    "row_values", "rows_inside", "size", "slides",
 ]  # fmt: skip
+
+PACK_ROWS = 40
+"""Rows of A from which packing B pays: each packed element is then used several times."""
+
+TRANSPOSE_ROWS = 24
+"""The same where B runs along k, and lanes over k are the alternative."""
 
 LEAST_PANEL = 4
 """Columns of a panel at least: fewer are not a vector, and one index of B may be so by chance."""

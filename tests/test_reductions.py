@@ -73,3 +73,13 @@ def test_threads_do_not_matter(axis):
     for again in found[1:]:
         for p, q in zip(again, found[0]):
             np.testing.assert_array_equal(p, q)
+
+
+def test_the_depth_of_a_sum_of_terms_does_not_count():
+    x, c = gw.placeholder("x", "float32", (4, 3)), gw.placeholder("c", "float32", (3,))
+    long = x * c
+    for _ in range(1200):
+        long = long + x * c
+    f = gw.function([x, c], gw.sum(long, axis=0))
+    found = f(np.ones((4, 3), np.float32), np.ones(3, np.float32))
+    np.testing.assert_array_equal(found, np.full(3, 4804, np.float32))
