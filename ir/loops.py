@@ -8,7 +8,7 @@ over accumulators. Both are the same language with the same meaning (`interpret_
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Union
@@ -37,6 +37,7 @@ __all__ = [
     "children",
     "flat_index",
     "free_symbols",
+    "reads_counter",
     "replace",
     "statements",
     "walk",
@@ -56,42 +57,62 @@ class Buffer:
 
 
 class Expr:
-    """A scalar expression; immutable, its hash computed once."""
+    """A scalar expression: immutable, compared by structure."""
 
     dtype: DType
 
-    def __hash__(self) -> int:
+    @property
+    def head(self) -> tuple[object, ...]:
+        """What makes an expression, with its `children`."""
+        raise NotImplementedError
+
+    def __hash__(self) -> int:  # computed once
         try:
             return self.__dict__["_hash"]  # type: ignore[no-any-return]
         except KeyError:
-            fields = tuple(getattr(self, name) for name in self.__dataclass_fields__)  # type: ignore[attr-defined]
-            value = hash((type(self).__name__, fields))
+            value = hash((type(self).__name__, self.head, children(self)))
             self.__dict__["_hash"] = value
             return value
 
+    def __eq__(self, other: object) -> bool:
+        same: set[tuple[int, int]] = set()  # what is shared is compared once: there may be as many paths as 2^nodes
+        pairs: list[tuple[Any, Any]] = [(self, other)]
+        while pairs:
+            a, b = pairs.pop()
+            if a is b or (id(a), id(b)) in same:
+                continue
+            if type(a) is not type(b) or hash(a) != hash(b) or a.head != b.head or len(children(a)) != len(children(b)):
+                return False
+            same.add((id(a), id(b)))
+            pairs.extend(zip(children(a), children(b)))
+        return True
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Const(Expr):
     """A literal; `value` is a Python bool, int or float."""
 
     value: Any
     dtype: DType
-    __hash__ = Expr.__hash__
 
-    def __eq__(self, other: object) -> bool:  # 0.0 is not -0.0, NaN is NaN
-        return isinstance(other, Const) and self.dtype == other.dtype and repr(self.value) == repr(other.value)
+    @property
+    def head(self) -> tuple[object, ...]:
+        return repr(self.value), self.dtype  # by text: 0.0 is not -0.0, NaN is NaN
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Index(Expr):
     """An index polynomial as an ``i64`` scalar."""
 
     dim: Dim
     dtype: DType = int64
-    __hash__ = Expr.__hash__
+
+    @property
+    def head(self) -> tuple[object, ...]:
+        return self.dim, self.dtype
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Load(Expr):
     """``buffer[indices]``, or 0 where `guard` is false (nothing is read there).
 
@@ -101,33 +122,42 @@ class Load(Expr):
     buffer: Buffer
     indices: tuple[Expr, ...]
     guard: Expr | None = None
-    __hash__ = Expr.__hash__
 
     @property
     def dtype(self) -> DType:  # type: ignore[override]
         return self.buffer.dtype
 
+    @property
+    def head(self) -> tuple[object, ...]:
+        return self.buffer, len(self.indices)
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Scalar(Expr):
     """A scalar op of `ir.scalars` applied to expressions; ``select`` evaluates both branches."""
 
     op: str
     args: tuple[Expr, ...]
     dtype: DType
-    __hash__ = Expr.__hash__
+
+    @property
+    def head(self) -> tuple[object, ...]:
+        return self.op, self.dtype
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Temp(Expr):
     """The value bound by a `Let`."""
 
     name: str
     dtype: DType
-    __hash__ = Expr.__hash__
+
+    @property
+    def head(self) -> tuple[object, ...]:
+        return self.name, self.dtype
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Reduce(Expr):
     """Combine `body` over all `axes` (variable, extent), in any fixed order.
 
@@ -140,7 +170,10 @@ class Reduce(Expr):
     axes: tuple[tuple[str, Dim], ...]
     body: Expr
     dtype: DType
-    __hash__ = Expr.__hash__
+
+    @property
+    def head(self) -> tuple[object, ...]:
+        return self.combiner, self.axes, self.dtype
 
 
 # --- statements ----------------------------------------------------------------------------------
@@ -250,9 +283,9 @@ def children(expr: Expr) -> tuple[Expr, ...]:
     return (expr.body,) if isinstance(expr, Reduce) else ()
 
 
-def walk(expr: Expr) -> Iterator[Expr]:
+def walk(expr: Expr, inner: Callable[[Expr], tuple[Expr, ...]] = children) -> Iterator[Expr]:
     """All subexpressions, each distinct object once, operands before users; without recursion, as
-    expanded math functions are deep."""
+    expanded math functions are deep. `inner` may leave subexpressions out."""
     seen: set[int] = set()
     stack = [(expr, False)]
     while stack:
@@ -262,7 +295,7 @@ def walk(expr: Expr) -> Iterator[Expr]:
         elif id(e) not in seen:
             seen.add(id(e))
             stack.append((e, True))
-            stack.extend((child, False) for child in reversed(children(e)))
+            stack.extend((child, False) for child in reversed(inner(e)))
 
 
 def statements(body: tuple[Stmt, ...]) -> Iterator[Stmt]:
@@ -324,6 +357,15 @@ def free_symbols(expr: Expr) -> set[str]:
             for _, extent in e.axes:
                 found |= symbols(extent)
     return found - bound
+
+
+def reads_counter(expr: Expr, names: set[str]) -> bool:
+    """Whether loop variables occur as values or in guards, not just in the positions of loads."""
+
+    def values(e: Expr) -> tuple[Expr, ...]:
+        return (() if e.guard is None else (e.guard,)) if isinstance(e, Load) else children(e)
+
+    return any(isinstance(e, Index) and symbols(e.dim) & names for e in walk(expr, values))
 
 
 def flat_index(load: Load | Store) -> Dim | None:

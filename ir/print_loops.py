@@ -27,6 +27,7 @@ from .loops import (
     Store,
     Temp,
     children,
+    walk,
 )
 from .scalars import COMPARISONS
 
@@ -98,8 +99,7 @@ class _Sharing:
         self.size: dict[Expr, int] = {}
         self.depth: dict[Expr, int] = {}
         self.uses: dict[Expr, int] = {}
-        order = _postorder(roots)
-        for expr in order:
+        for expr in (e for root in roots for e in walk(root)):  # operands first: no hash is computed recursively
             parts = children(expr)
             self.size[expr] = 1 + sum(self.size[c] for c in parts)
             self.depth[expr] = 1 + max((self.depth[c] for c in parts), default=-1)
@@ -114,22 +114,6 @@ class _Sharing:
     def _is_shared(self, expr: Expr) -> bool:
         repeated = self.uses.get(expr, 0) > 1 and self.size[expr] >= _SHARED_SIZE
         return repeated or self.depth[expr] > 0 and self.depth[expr] % _SHARED_DEPTH == 0
-
-
-def _postorder(roots: tuple[Expr, ...]) -> list[Expr]:
-    """All subexpressions, operands first; in this order no hash is computed recursively."""
-    order: list[Expr] = []
-    seen: set[int] = set()
-    stack = [(root, False) for root in reversed(roots)]
-    while stack:
-        expr, done = stack.pop()
-        if done:
-            order.append(expr)
-        elif id(expr) not in seen:
-            seen.add(id(expr))
-            stack.append((expr, True))
-            stack.extend((c, False) for c in reversed(children(expr)))
-    return order
 
 
 class _Writer:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace as with_fields
 
 from ..ir.dims import Dim, coefficient, substitute, symbol, symbols
-from ..ir.loops import Expr, Index, Let, Load, Stmt, Store, children, flat_index, replace, walk
+from ..ir.loops import Expr, Index, Let, Load, Stmt, Store, flat_index, reads_counter, replace, walk
 from .contraction import Contraction
 
 __all__ = ["flatten_contraction"]
@@ -40,7 +40,7 @@ def _roots(c: Contraction) -> list[Expr]:
 def _as_one(c: Contraction, outer: str, inner: str, extent: Dim) -> bool:
     """Whether a step of `outer` is `extent` steps of `inner` for every access, and neither counts otherwise."""
     pair = {outer, inner}
-    if any(_counts(root, pair) for root in _roots(c)):
+    if any(reads_counter(root, pair) for root in _roots(c)):
         return False
     accesses: list[Load | Store] = [e for root in _roots(c) for e in walk(root) if isinstance(e, Load)]
     accesses += [s for s in c.epilogue if isinstance(s, Store)]
@@ -52,15 +52,6 @@ def _as_one(c: Contraction, outer: str, inner: str, extent: Dim) -> bool:
         if a is None or b is None or a != extent * b:
             return False
     return True
-
-
-def _counts(e: Expr, names: set[str]) -> bool:
-    """Whether an axis occurs as a value or in a guard, not just in positions of loads."""
-    if isinstance(e, Index):
-        return bool(symbols(e.dim) & names)
-    if isinstance(e, Load):
-        return e.guard is not None and _counts(e.guard, names)
-    return any(_counts(x, names) for x in children(e))
 
 
 def _merge(c: Contraction, outer: str, inner: str) -> Contraction:

@@ -232,12 +232,13 @@ class _Placement:
         self.levels: list[list[Stmt]] = [[] for _ in range(len(names) + 1)]
         self._depth: dict[str, int] = {n: k + 1 for k, n in enumerate(names)}
         self._memo: dict[Expr, Expr] = {}
+        self._inside: dict[tuple[Expr, frozenset[str]], Expr] = {}  # what varies with the axes of reductions
 
     def bind_reductions(self, e: Expr, rank: int, inside: frozenset[str] = frozenset()) -> Expr:
         """`e`, which is read at depth `rank`, with a temporary for each reduction that is in no other's way."""
-        key = e
-        if key in self._memo:
-            return self._memo[key]
+        known = self._memo.get(e) or self._inside.get((e, inside))
+        if known is not None:
+            return known
         result = e
         if isinstance(e, Scalar):
             result = Scalar(e.op, tuple(self.bind_reductions(a, rank, inside) for a in e.args), e.dtype)
@@ -251,8 +252,10 @@ class _Placement:
             if not free_symbols(result) & inside:
                 depth = max((self._depth.get(s, 0) for s in free_symbols(result)), default=0)
                 result = self.bind(self._where_read(result, depth, rank), depth)
-        if not free_symbols(e) & inside:
-            self._memo[key] = result
+        if free_symbols(e) & inside:
+            self._inside[e, inside] = result
+        else:
+            self._memo[e] = result
         return result
 
     def _where_read(self, e: Reduce, depth: int, rank: int) -> Reduce:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..ir.dims import Dim, coefficient, symbol, symbols
 from ..ir.dtypes import int64
-from ..ir.loops import Expr, Index, Load, Reduce, Scalar, free_symbols, walk
+from ..ir.loops import Expr, Index, Load, Reduce, Scalar, children, free_symbols, walk
 from ..ir.scalars import apply, const, select
 
 __all__ = ["picked"]
@@ -38,20 +38,27 @@ def _position(condition: Expr, var: str) -> Expr | None:
 
 def _at(e: Expr, var: str, k: Expr, inside: Expr) -> Expr | None:
     """`e` where the counter is `k`; None if the counter occurs in a way that is not supported."""
-    if var not in free_symbols(e):
-        return e
-    if isinstance(e, Index):
-        return _index(e.dim, var, k)
-    if isinstance(e, Load):
-        indices = [_at(i, var, k, inside) for i in e.indices]
-        guard = inside if e.guard is None else _at(e.guard, var, k, inside)
-        if guard is None or any(i is None for i in indices):
-            return None
-        both = guard if guard is inside else apply("bitand", guard, inside)
-        return Load(e.buffer, tuple(i for i in indices if i is not None), both)
-    assert isinstance(e, Scalar)
-    args = [_at(a, var, k, inside) for a in e.args]
-    return None if any(a is None for a in args) else Scalar(e.op, tuple(a for a in args if a is not None), e.dtype)
+    new: dict[Expr, Expr | None] = {}
+    for x in walk(e):
+        parts = [new[c] for c in children(x)]
+        if isinstance(x, Index):
+            new[x] = _index(x.dim, var, k) if var in symbols(x.dim) else x
+        elif any(p is None for p in parts):
+            new[x] = None
+        elif all(p is c for p, c in zip(parts, children(x))):
+            new[x] = x
+        else:
+            new[x] = _with_parts(x, [p for p in parts if p is not None], inside)
+    return new[e]
+
+
+def _with_parts(e: Expr, parts: list[Expr], inside: Expr) -> Expr:
+    """A scalar op or a load with other subexpressions; what is loaded lies in the array only where `inside`."""
+    if isinstance(e, Scalar):
+        return Scalar(e.op, tuple(parts), e.dtype)
+    assert isinstance(e, Load)
+    guard = inside if e.guard is None else apply("bitand", parts.pop(), inside)
+    return Load(e.buffer, tuple(parts), guard)
 
 
 def _index(dim: Dim, var: str, k: Expr) -> Expr | None:

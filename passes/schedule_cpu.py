@@ -38,9 +38,9 @@ from ..ir.loops import (
     Scalar,
     Stmt,
     Store,
-    children,
     flat_index,
     free_symbols,
+    reads_counter,
     replace,
     statements,
     walk,
@@ -151,21 +151,8 @@ def _mergeable(outer: str, inner: str, extent: Dim, loop: For) -> bool:
         a, b = coefficient(position, outer), coefficient(position, inner)
         if a is None or b is None or a != extent * b:
             return False
-    return all(not _reads_counter(t, (outer, inner)) for t in loop.body)
-
-
-def _reads_counter(s: Stmt, names: tuple[str, str]) -> bool:
-    """Whether a loop counter occurs as a value or in a guard, not just in positions of accesses."""
-    assert isinstance(s, (Let, Store))
-
-    def reads(e: Expr) -> bool:
-        if isinstance(e, Index):
-            return bool(symbols(e.dim) & set(names))
-        if isinstance(e, Load):
-            return e.guard is not None and reads(e.guard)
-        return any(map(reads, children(e)))
-
-    return reads(s.value)
+    values = [t.value for t in loop.body if isinstance(t, (Let, Store))]
+    return not any(reads_counter(v, {outer, inner}) for v in values)
 
 
 def _flatten(s: Stmt, values: dict[str, Dim]) -> Stmt:

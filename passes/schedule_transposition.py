@@ -101,12 +101,18 @@ def _recognize(s: For) -> _Turned | None:
 
 def _parts(e: Expr, across: str, along: str) -> list[Expr]:
     """The largest parts of an expression that run along `across`, and read nothing that does not fit a block."""
-    loads = [x for x in walk(e) if isinstance(x, Load)]
-    if not any(_runs(x, across, along) for x in loads):
-        return []
-    if all(_fits(x, across, along) for x in loads) and not e.dtype.is_bool:
-        return [e]
-    return [p for x in children(e) for p in _parts(x, across, along)]
+
+    def loads(x: Expr) -> list[Load]:
+        return [y for y in walk(x) if isinstance(y, Load)]
+
+    def runs(x: Expr) -> bool:
+        return any(_runs(y, across, along) for y in loads(x))
+
+    def fits(x: Expr) -> bool:
+        return all(_fits(y, across, along) for y in loads(x)) and not x.dtype.is_bool
+
+    largest = walk(e, lambda x: children(x) if runs(x) and not fits(x) else ())
+    return [x for x in largest if runs(x) and fits(x)]
 
 
 def _without(e: Expr, instead: dict[Expr, Expr]) -> Expr:

@@ -40,6 +40,33 @@ def test_a_program_of_more_steps_than_one_function_has():
         np.testing.assert_array_equal(v.value, k + np.arange(4))
 
 
+USES = {
+    "map": lambda p, x: p,
+    "where": lambda p, x: gw.where(p > 1, x, p),
+    "sum": lambda p, x: gw.sum(p, axis=0),
+    "argmax": lambda p, x: gw.argmax(p, axis=1),
+    "softmax": lambda p, x: gw.nn.softmax(p, axis=1),
+    "product": lambda p, x: gw.matmul(p, gw.permute_dims(p + x, (1, 0))),
+    "one-hot product": lambda p, x: gw.matmul(gw.nn.one_hot(gw.argmax(x, axis=0), 4), p),
+    "transposition": lambda p, x: gw.permute_dims(p, (1, 0)) * 2.0,
+    "gradient": lambda p, x: gw.grad(gw.sum(p), x),
+}
+
+
+@pytest.mark.parametrize("use", USES)
+def test_values_that_are_reached_along_many_paths_are_computed_once(use):
+    """Each of forty products reads the two before it: one kernel in which 10^8 paths lead to the first."""
+    x = gw.placeholder("x", "float64", (4, 3))
+    p, q = x, x + 1e-12
+    for _ in range(40):
+        p, q = q, p * q
+    y = USES[use](q, x)
+    f = gw.function([x], y)
+    array = 1 + np.linspace(-1, 1, 12).reshape(4, 3) * 1e-9
+    np.testing.assert_allclose(f(array), gw.function([x], y, target="interpreter")(array), rtol=1e-9)
+    assert f.ir("loops").count(" * ") < 400
+
+
 def _blocks(rng: np.random.Generator, count: int) -> list[Block]:
     n = symbol("N")
     sizes = [64, 1024, 128 * n, 640 * n, 64 * n + 64, 64 * floordiv(n + 15, 16), 64 * symbol("M") * n]
