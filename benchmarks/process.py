@@ -22,7 +22,7 @@ _THREADS = (
 
 
 class Worker:
-    """A process for one peer, and one workload after another, each in a process forked from it.
+    """A process for one peer and one workload; with `share` for one after another, each in a process forked from it.
 
     Attributes
     ----------
@@ -30,16 +30,19 @@ class Worker:
     results : the file with the results of that workload's first steps.
     """
 
-    def __init__(self, peer: Peer, *, python: str, threads: int, cpus: list[int], folder: Path, cache: Path) -> None:
+    def __init__(
+        self, peer: Peer, *, python: str, threads: int, cpus: list[int], share: bool, folder: Path, cache: Path,
+    ) -> None:
         self.peer = peer
         self._log = folder / f"{peer.name}.log"
         self.results = folder / f"{peer.name}.npz"
         self.ready: dict[str, Any] = {}
+        job = {"peer": peer.name, "threads": threads, "cpus": cpus, "share": share}
         environment = dict(os.environ) | dict.fromkeys(_THREADS, str(threads))
         environment |= peer.environment(threads, str(cache))
         with open(self._log, "w") as log:
             self._process = subprocess.Popen(
-                [python, str(_SCRIPT), json.dumps({"peer": peer.name, "threads": threads, "cpus": cpus})],
+                [python, str(_SCRIPT), json.dumps(job)],
                 env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, bufsize=1,
             )
 

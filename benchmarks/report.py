@@ -190,12 +190,9 @@ def _memory(run: dict[str, Any]) -> str:
 def _megabytes(cell: dict[str, Any]) -> str:
     if not cell.get("peak_rss"):
         return "-"
-    text = f"{cell['peak_rss'] / 2**20:.0f}"
-    if not cell.get("imported_rss"):
-        return text
-    more = f"{(cell['peak_rss'] - cell['imported_rss']) / 2**20:.0f}"
-    scratch = f"; {cell['scratch'] / 2**20:.2f}" if "scratch" in cell else ""
-    return f"{text} ({more}{scratch})"
+    more = [f"{(cell['peak_rss'] - cell['imported_rss']) / 2**20:.0f}"] if cell.get("imported_rss") else []
+    more += [f"{cell['scratch'] / 2**20:.2f}"] if "scratch" in cell else []
+    return f"{cell['peak_rss'] / 2**20:.0f}" + (f" ({'; '.join(more)})" if more else "")
 
 
 def _notes(run: dict[str, Any]) -> str:

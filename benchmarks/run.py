@@ -115,8 +115,8 @@ class Runner:
         pythons = (options.python_peers or sys.executable).split(",")
         for python in [sys.executable] if peer.ours else pythons:
             worker = Worker(
-                peer, python=python, threads=options.threads, cpus=self.cpus, cache=self.cache(peer),
-                folder=self.folder,
+                peer, python=python, threads=options.threads, cpus=self.cpus, share=self.share,
+                cache=self.cache(peer), folder=self.folder,
             )
             worker.prepare(workload, options.tiny)
             if "missing" not in worker.ready:

@@ -282,13 +282,13 @@ def _order(root: Value) -> list[Value]:
     """Values with their operands before them."""
     order: list[Value] = []
     seen: set[int] = set()
-
-    def visit(value: Value) -> None:
-        if id(value) not in seen:
-            seen.add(id(value))
-            for operand, _ in value.pullbacks:
-                visit(operand)
+    stack = [(root, False)]
+    while stack:  # no function that calls itself: it would hold the arrays until cycles of references are looked for
+        value, entered = stack.pop()
+        if entered:
             order.append(value)
-
-    visit(root)
+        elif id(value) not in seen:
+            seen.add(id(value))
+            stack.append((value, True))
+            stack.extend((operand, False) for operand, _ in value.pullbacks)
     return order

@@ -1,8 +1,9 @@
 """The processes of one peer: prepare a workload, save results to be checked, then measure on request.
 
-It is started as a script, by the peer's interpreter, and imports the peer. For each workload that is named on standard
-input it forks, so that none meets the memory of another. The child reads on: each line asks for samples, for what is
-measured once at the end, or for its end. Replies are lines of JSON on standard output, one for each line.
+It is started as a script, by the peer's interpreter, and imports the peer. A workload is named on standard input; each
+line after that asks for samples, for what is measured once at the end, or for its end. If several workloads share the
+process, it forks for each, so that none meets the memory of another. Replies are lines of JSON on standard output, one
+for each line.
 """
 
 from __future__ import annotations
@@ -79,7 +80,9 @@ def prepare(job: dict[str, Any]) -> tuple[Session, dict[str, Any]]:
     np.savez(job["results"], **arrays)
     return session, {
         "version": imported.version, "python": sys.version.split()[0], "import_s": imported.seconds,
-        "compile_s": compiled - start if peer.compiles else None, "imported_rss": imported.rss,
+        "compile_s": compiled - start if peer.compiles else None,
+        # of what was imported before a fork, the memory of a workload has a part that nobody knows
+        "imported_rss": None if job["share"] else imported.rss,
     }
 
 
@@ -159,6 +162,9 @@ def main() -> None:
     with suppress(Exception):  # a child says why
         load(job["peer"], job["threads"])
     for line in iter(sys.stdin.readline, ""):
+        if not job["share"]:
+            serve(job | json.loads(line), replies)
+            return
         child = os.fork()
         if not child:
             serve(job | json.loads(line), replies)
