@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace as with_fields
 from functools import cached_property, lru_cache
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CompileError
@@ -347,8 +348,11 @@ def machine_code(
     key = cache_key(kind, fingerprint(), *options, text, *choices)
     found = _decode(cache.get(key))
     if found is None:
+        entry = Thread(target=native_entry)  # needed anyway: LLVM is loaded, and makes it, while the passes run
+        entry.start()
         found = lowered.image(), lowered.signature(structure)
         cache.put(key, _encode(*found))
+        entry.join()
     image, signature = found
     # the key knows nothing of source lines, which the requirements' messages name
     return image, with_fields(signature, requires=requirements(graph))

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable
 from ctypes import string_at
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any
@@ -62,6 +62,11 @@ class LlvmModule:
 
     def optimize(self, vectorize: bool = False) -> LlvmModule:
         """Run LLVM's scalar optimizations; vectors and unrolling are ours already, unless told to make them."""
+        self.passes(vectorize)()
+        return self
+
+    def passes(self, vectorize: bool = False) -> Callable[[], object]:
+        """What `optimize` runs, in one call into LLVM."""
         tuning = llvm.create_pipeline_tuning_options(speed_level=2 if vectorize else 1)
         tuning.loop_vectorization = vectorize
         tuning.slp_vectorization = vectorize
@@ -69,19 +74,13 @@ class LlvmModule:
         tuning.loop_unrolling = vectorize
         builder = llvm.create_pass_builder(self.machine, tuning)
         manager = builder.getModulePassManager()
-        _unlocked("LLVMPY_RunNewModulePassManager")(manager, self.module, builder)
-        return self
+        return partial(_unlocked("LLVMPY_RunNewModulePassManager"), manager, self.module, builder)
 
     def object_code(self) -> bytes:
         """A relocatable object."""
-        with ffi.OutputString() as message:
-            buffer = _unlocked("LLVMPY_TargetMachineEmitToMemory")(self.machine, self.module, 1, message)
-            if not buffer:
-                raise CompileError(f"LLVM cannot make code of the generated module: {message}")
-        try:
-            return string_at(ffi.lib.LLVMPY_GetBufferStart(buffer), ffi.lib.LLVMPY_GetBufferSize(buffer))
-        finally:
-            ffi.lib.LLVMPY_DisposeMemoryBuffer(buffer)
+        making = _ObjectCode(self)
+        making.emit()
+        return making.take()
 
     def assembly(self) -> str:
         """The machine's assembly."""
@@ -121,26 +120,24 @@ def compile_modules(texts: Iterable[str], target: CpuTarget) -> list[bytes]:
     CompileError
         If LLVM refuses one.
     """
-    workshop = _Workshop(target)
-    with workshop:
-        for text in texts:
-            workshop.add(text)
-    return workshop.results()
+    with _Workshop() as workshop:
+        jobs = [workshop.begin(parse(t, target, llvm.create_context(), _new_machine(target))) for t in texts]
+    return [job.take() for job in jobs]
 
 
 class _Workshop:
-    """Threads that compile modules as they come, each in an LLVM context of its own."""
+    """Threads that compile modules as they come.
 
-    def __init__(self, target: CpuTarget) -> None:
-        self.target = target
-        self.queue: SimpleQueue[tuple[int, str] | None] = SimpleQueue()
-        self.done: dict[int, bytes] = {}
-        self.errors: list[BaseException] = []
-        self.count = 0
+    They do what takes LLVM long. The short calls before and after it are the caller's: while it writes texts, a thread
+    waits some milliseconds for Python after each return from LLVM.
+    """
+
+    def __init__(self) -> None:
+        self.queue: SimpleQueue[tuple[Callable[[], object], _ObjectCode] | None] = SimpleQueue()
         self.threads: list[Thread] = []
 
-    def __enter__(self) -> None:
-        return None
+    def __enter__(self) -> _Workshop:
+        return self
 
     def __exit__(self, *_: object) -> None:
         for _thread in self.threads:
@@ -148,26 +145,41 @@ class _Workshop:
         for thread in self.threads:
             thread.join()
 
-    def add(self, text: str) -> None:
+    def begin(self, module: LlvmModule) -> _ObjectCode:
+        """Have a module compiled; its code can be taken when the workshop has closed."""
         if len(self.threads) < min(THREADS, os.cpu_count() or 1):
             self.threads.append(Thread(target=self._work, daemon=True))
             self.threads[-1].start()
-        self.queue.put((self.count, text))
-        self.count += 1
-
-    def results(self) -> list[bytes]:
-        if self.errors:
-            raise self.errors[0]
-        return [self.done[k] for k in range(self.count)]
+        code = _ObjectCode(module)
+        self.queue.put((module.passes(), code))
+        return code
 
     def _work(self) -> None:
-        machine = _new_machine(self.target)
-        while (item := self.queue.get()) is not None:
-            try:
-                module = parse(item[1], self.target, llvm.create_context(), machine)
-                self.done[item[0]] = module.optimize().object_code()
-            except BaseException as error:  # raised again where the results are wanted
-                self.errors.append(error)
+        while (job := self.queue.get()) is not None:
+            optimize, code = job
+            optimize()
+            code.emit()
+
+
+class _ObjectCode:
+    """The object code of a module: made in one call into LLVM, taken when that is done."""
+
+    def __init__(self, module: LlvmModule) -> None:
+        self.module = module
+        self.message = ffi.OutputString()
+        self.buffer: Any = None
+
+    def emit(self) -> None:
+        function = _unlocked("LLVMPY_TargetMachineEmitToMemory")
+        self.buffer = function(self.module.machine, self.module.module, 1, self.message)
+
+    def take(self) -> bytes:
+        if not self.buffer:
+            raise CompileError(f"LLVM cannot make code of the generated module: {self.message}")
+        try:
+            return string_at(ffi.lib.LLVMPY_GetBufferStart(self.buffer), ffi.lib.LLVMPY_GetBufferSize(self.buffer))
+        finally:
+            ffi.lib.LLVMPY_DisposeMemoryBuffer(self.buffer)
 
 
 def _unlocked(name: str) -> Callable[..., Any]:
