@@ -452,18 +452,27 @@ def substitute(dim: Dim, values: Mapping[str, Dim]) -> Dim:
     """The dim with symbols replaced by other dims."""
     if not isinstance(dim, Poly):
         return dim
-    total: Dim = 0
+    plain: dict[Monomial, int] = {}  # terms in which symbols stay, or become integers
+    others: Dim = 0
     for monomial, c in dim.terms:
-        term: Dim = c
+        kept: list[tuple[Atom, int]] = []
+        factor: Dim = c
         for atom, power in monomial:
             if isinstance(atom, str):
-                factor: Dim = values[atom] if atom in values else symbol(atom)
+                if atom not in values:
+                    kept.append((atom, power))
+                    continue
+                value = values[atom]
             else:
-                factor = _APPLY[atom.kind](*(substitute(a, values) for a in atom.args))
+                value = _APPLY[atom.kind](*(substitute(a, values) for a in atom.args))
             for _ in range(power):
-                term = term * factor
-        total = total + term
-    return total
+                factor = factor * value
+        m: Monomial = tuple(kept)
+        if isinstance(factor, int):
+            plain[m] = plain.get(m, 0) + factor
+        else:
+            others = others + factor * from_terms({m: 1})
+    return from_terms(plain) + others
 
 
 def evaluate(dim: Dim, values: Mapping[str, int]) -> int:

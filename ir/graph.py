@@ -12,6 +12,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -350,7 +351,11 @@ class Graph:
 
     def __iter__(self) -> Iterator[Value]:
         """Values in topological order, inputs and states included."""
-        return iter(topological(self.inputs + self.states + self.roots))
+        return iter(self._order)
+
+    @cached_property
+    def _order(self) -> list[Value]:
+        return topological(self.inputs + self.states + self.roots)
 
     def __str__(self) -> str:
         from .printer import print_graph

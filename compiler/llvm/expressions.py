@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ...errors import CompileError
@@ -36,6 +35,7 @@ class Expressions:
         self.temps: dict[str, Val] = {}
         self.mask: Val | None = None
         self.edge: Val | None = None  # lanes that are iterations, in what is left of a vector loop: at least one
+        self._positions: dict[tuple[Buffer, tuple[Expr, ...]], Dim | None] = {}
         self.scopes = scopes  # buffer name -> alias metadata of its loads and stores
 
     # --- expressions ---
@@ -46,9 +46,11 @@ class Expressions:
 
     def expr(self, e: Expr, memo: dict[Expr, Val]) -> Val:
         """Emit an expression, operands first: fused chains are too deep for recursion."""
+        if not isinstance(e, (Scalar, Load)):
+            return self._expr(e, memo)
         if e not in memo:
             for part in walk(e):
-                if part is e or (isinstance(part, (Scalar, Load)) and part not in memo):
+                if isinstance(part, (Scalar, Load)) and part not in memo:
                     memo[part] = self._expr(part, memo)
         return memo[e]
 
@@ -67,10 +69,20 @@ class Expressions:
 
     # --- memory ---
 
-    def address(self, buffer: Buffer, indices: Sequence[Expr], memo: dict[Expr, Val]) -> tuple[Val, bool]:
+    def position(self, buffer: Buffer, indices: tuple[Expr, ...]) -> Dim | None:
+        """The row-major position of an access; None where data choose it."""
+        key = buffer, indices
+        if key not in self._positions:
+            self._positions[key] = flat_index(Load(buffer, indices))
+        return self._positions[key]
+
+    def address(self, buffer: Buffer, indices: tuple[Expr, ...], memo: dict[Expr, Val]) -> tuple[Val, bool]:
         """The element's pointer (or a vector of them), and whether lanes are contiguous from it."""
         memory = self.memory[buffer.name]
         element = storage_type(buffer.dtype)
+        position = self.position(buffer, indices)
+        if position is not None:
+            return self._affine_address(memory, element, position)
         flat = len(indices) == 1
         strides: list[Dim] = [1] if flat else [product(buffer.shape[k + 1 :]) for k in range(len(buffer.shape))]
         affine: Dim = 0
@@ -81,8 +93,7 @@ class Expressions:
             else:
                 term = emit_scalar(self.f, "mul", [self.expr(i, memo), self.f.dim(stride)], int64)
                 rest = term if rest is None else emit_scalar(self.f, "add", [rest, term], int64)
-        if rest is None:
-            return self._affine_address(memory, element, affine)
+        assert rest is not None
         if rest.lanes == 1 and memory.lanes == 1:  # a row that data choose, and a place in it
             row = self.f.assign(f"getelementptr inbounds {element}, ptr {memory.pointer}, {rest}")
             return self._affine_address(Memory(row), element, affine)
@@ -107,6 +118,8 @@ class Expressions:
             offset = substitute(offset, {var: base})
         if memory.lanes > 1:
             offset, stride = offset * memory.lanes, 1
+        if memory.size and isinstance(offset, int):
+            return Val(f"ptr {f.part(memory.pointer, element, offset)}", int64), stride == 1
         constant = dict(offset.terms).get((), 0) if isinstance(offset, Poly) else offset
         pointer = memory.pointer
         if isinstance(offset, Poly):
@@ -120,7 +133,7 @@ class Expressions:
 
     def _private(self, access: Load | Store) -> bool:
         """Whether all lanes of an access are memory that nobody else sees, so that no mask is needed."""
-        memory, position = self.memory[access.buffer.name], flat_index(access)
+        memory, position = self.memory[access.buffer.name], self.position(access.buffer, access.indices)
         if memory.lanes > 1 or position is None:
             return memory.lanes > 1
         known: dict[str, Dim] = {v: x for v, x in self.f.vars.items() if isinstance(x, int)}
@@ -152,14 +165,14 @@ class Expressions:
 
     def _stride(self, e: Load) -> Dim:
         """How many elements lie between lanes, if the same number everywhere; else 0."""
-        position = flat_index(e)
+        position = self.position(e.buffer, e.indices)
         if position is None or self.lanes == 1 or self.memory[e.buffer.name].lanes > 1:
             return 0
         return coefficient(position, self.f.vector[0] if self.f.vector else "") or 0
 
     def _repetition(self, e: Load) -> int:
         """How many adjacent lanes read the same element, if groups of them begin where a vector does."""
-        position = flat_index(e)
+        position = self.position(e.buffer, e.indices)
         if position is None or self.f.vector is None or self.memory[e.buffer.name].lanes > 1:
             return 0
         var, lanes = self.f.vector
@@ -178,7 +191,7 @@ class Expressions:
 
     def _first(self, e: Load) -> str:
         """The address that the first lane reads."""
-        f, position = self.f, flat_index(e)
+        f, position = self.f, self.position(e.buffer, e.indices)
         assert position is not None
         unrolled: dict[str, Dim] = {v: x for v, x in f.vars.items() if isinstance(x, int)}
         first = f.dim(substitute(position, unrolled))

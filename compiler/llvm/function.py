@@ -53,6 +53,7 @@ class FunctionText:
         self.lines: list[str] = []
         self.allocas: list[str] = []
         self.block = "entry"
+        self._parts: set[str] = set()
         self._count = 0
         self._scopes: list[dict[tuple[Dim, int], Val]] = [{}]
         self.vars: dict[str, Val | int] = {}  # loop variables and symbols: SSA values, or unrolled integers
@@ -77,6 +78,14 @@ class FunctionText:
         """Stack memory, allocated once in the entry block."""
         name = self.fresh("mem")
         self.allocas.append(f"  {name} = alloca [{count} x {element}], align 64")
+        return name
+
+    def part(self, memory: str, element: str, offset: int) -> str:
+        """The address of an element of stack memory, computed once, in the entry block."""
+        name = f"{memory}.{offset}"
+        if name not in self._parts:
+            self._parts.add(name)
+            self.allocas.append(f"  {name} = getelementptr inbounds {element}, ptr {memory}, i64 {offset}")
         return name
 
     # --- control flow ---
