@@ -213,11 +213,12 @@ class CpuLowered(Lowered):
     def _objects(self) -> list[bytes]:
         """The object of each kernel, and of the rest."""
         from .llvm.codegen import compile_modules
+        from .llvm.program import pool_object
         from .reproduce import reproducible
 
         modules = self.modules()
         with reproducible("LLVM", self.graph, f"{self.graph.name}-llvm", "graphwright run {}", self.folder):
-            return compile_modules(modules, self.target)
+            return [*compile_modules(modules, self.target), pool_object(self.target)]
 
     def modules(self) -> Iterator[str]:
         """The text of `module` as several, one for each kernel."""
@@ -348,11 +349,11 @@ def machine_code(
     key = cache_key(kind, fingerprint(), *options, text, *choices)
     found = _decode(cache.get(key))
     if found is None:
-        entry = Thread(target=native_entry)  # needed anyway: LLVM is loaded, and makes it, while the passes run
-        entry.start()
+        ahead = Thread(target=_compile_ahead, args=(lowered.target,))
+        ahead.start()
         found = lowered.image(), lowered.signature(structure)
         cache.put(key, _encode(*found))
-        entry.join()
+        ahead.join()
     image, signature = found
     # the key knows nothing of source lines, which the requirements' messages name
     return image, with_fields(signature, requires=requirements(graph))
@@ -368,6 +369,14 @@ def preparation_code(lowered: CpuLowered) -> tuple[Image, Signature]:
         found = machine_code(CpuLowered(lowered.preparation, lowered.target), ["none"], cache)
         cache.put(key, _encode(*found))
     return found
+
+
+def _compile_ahead(target: CpuTarget) -> None:
+    """Load LLVM, and have it make what every program needs, while the passes run."""
+    from .llvm.program import pool_object
+
+    native_entry()
+    pool_object(target)
 
 
 @lru_cache(maxsize=1)

@@ -19,7 +19,7 @@ from ...ir.loops import (
 )
 from ...passes.cpu_model import CpuModel
 
-__all__ = ["PARALLEL_GRAIN", "effort", "work"]
+__all__ = ["PARALLEL_GRAIN", "effort", "length", "work"]
 
 INSTRUCTION = 64
 """Effort of one instruction; an element of a vector has its lane's share."""
@@ -37,6 +37,19 @@ def _expr_cost(e: Expr) -> int:
     """Each distinct subexpression once."""
     scalars = sum(_EXPENSIVE.get(x.op, 1) for x in walk(e) if isinstance(x, Scalar))
     return scalars + sum(isinstance(x, Load) for x in walk(e))
+
+
+def length(body: tuple[Stmt, ...]) -> int:
+    """Operations, loads and stores that statements are written as; those of an unrolled loop several times."""
+    total = 0
+    for s in body:
+        if isinstance(s, For):
+            total += length(s.body) * (s.extent if s.kind == "unroll" and isinstance(s.extent, int) else 1)
+        elif isinstance(s, If):
+            total += length(s.then) + length(s.otherwise)
+        elif isinstance(s, (Let, Store)):
+            total += isinstance(s, Store) + sum(isinstance(x, (Load, Scalar)) for x in walk(s.value))
+    return total
 
 
 def work(s: Stmt) -> Dim:

@@ -26,7 +26,7 @@ from ...ir.loops import (
     walk,
 )  # fmt: skip
 from ...passes.schedule_cpu import accesses
-from .cost import PARALLEL_GRAIN, effort
+from .cost import PARALLEL_GRAIN, effort, length
 from .expressions import Expressions, Memory, mangled
 from .foreign import foreign_symbol
 from .function import ModuleText
@@ -40,6 +40,12 @@ NEAR = 2
 
 UNROLL_VECTORS = 8
 """A vector loop of at most so many vectors, of known extent, is emitted without a loop."""
+
+UNROLL_OPERATIONS = 512
+"""The same with more operations than this is a loop, unless they are on registers, which have no index.
+
+Two vectors always stand side by side, so that their chains of dependent operations overlap.
+"""
 
 
 class _Emitter(Expressions):
@@ -178,7 +184,7 @@ class _Emitter(Expressions):
         elif kind == "unroll":
             assert isinstance(s.extent, int), "an unrolled loop has a constant extent"
             for k in range(s.extent):
-                with self.f.scope():
+                with self.f.scope(s.var):
                     self.f.vars[s.var] = k
                     self.body(s.body)
         elif kind == "parallel" and not self.f.vector and self.mask is None:
@@ -192,7 +198,7 @@ class _Emitter(Expressions):
 
     def vector_loop(self, s: For) -> None:
         f, lanes = self.f, s.lanes
-        if isinstance(s.extent, int) and s.extent < UNROLL_VECTORS * lanes + lanes:
+        if isinstance(s.extent, int) and s.extent < UNROLL_VECTORS * lanes + lanes and not self._is_long(s):
             for k in range(0, s.extent // lanes * lanes, lanes):
                 self._vector_body(s, k, lanes)
             self._rest(s, s.extent // lanes * lanes, s.extent)
@@ -212,6 +218,13 @@ class _Emitter(Expressions):
         else:
             self._masked(s, main)
 
+    def _is_long(self, s: For) -> bool:
+        """Whether a vector loop is too much text to stand there for each vector."""
+        assert isinstance(s.extent, int)
+        vectors = s.extent // s.lanes
+        on_registers = any(a.buffer.name in self.memory and self.memory[a.buffer.name].size for a in accesses(s))
+        return vectors > 2 and not on_registers and vectors * length(s.body) > UNROLL_OPERATIONS
+
     def _masked(self, s: For, start: int | Val) -> None:
         """The iterations from `start`, fewer than a vector, if there are any."""
         f, end = self.f, self.f.dim(s.extent)
@@ -227,7 +240,7 @@ class _Emitter(Expressions):
             if whole != count and not self._maskable(s):
                 whole = 1 << (count.bit_length() - 1)
             if whole == 1:
-                with self.f.scope():
+                with self.f.scope(s.var):
                     self.f.vars[s.var] = start
                     self.body(s.body)
             else:
@@ -265,7 +278,7 @@ class _Emitter(Expressions):
     def _vector_body(self, s: For, start: int | Val, lanes: int, end: Val | None = None) -> None:
         """One vector of iterations from `start`, those before `end`."""
         f = self.f
-        with f.scope():
+        with f.scope(s.var):
             f.vars[s.var] = start
             f.vector = (s.var, lanes)
             if end is not None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
-from ...ir.dims import Dim, Op, Poly
+from ...ir.dims import Dim, Op, Poly, from_terms, symbols
 from ...ir.dtypes import DType, bool_, float64, int64
 from ...passes.cpu_model import CpuModel
 from .instructions import Val, emit_scalar, lane_numbers, splat
@@ -45,6 +46,14 @@ class ModuleText:
         return "\n\n".join([*self.functions, "\n".join(self._declarations), "\n".join(self._metadata)]) + "\n"
 
 
+@dataclass
+class _Scope:
+    """Dims whose values are known; `unrolled` is the counter of a loop of which this is one iteration, if it is one."""
+
+    unrolled: str = ""
+    values: dict[tuple[Dim, int], Val] = field(default_factory=dict)
+
+
 class FunctionText:
     """Instructions of one function, in order."""
 
@@ -55,7 +64,7 @@ class FunctionText:
         self.block = "entry"
         self._parts: set[str] = set()
         self._count = 0
-        self._scopes: list[dict[tuple[Dim, int], Val]] = [{}]
+        self._scopes: list[_Scope] = [_Scope()]
         self.vars: dict[str, Val | int] = {}  # loop variables and symbols: SSA values, or unrolled integers
         self.vector: tuple[str, int] | None = None  # the vectorized variable and its lanes
 
@@ -99,9 +108,12 @@ class FunctionText:
         return f"{hint}{self._count}"
 
     @contextmanager
-    def scope(self) -> Iterator[None]:
-        """Values emitted inside are forgotten at the end: they may not dominate what follows."""
-        self._scopes.append({})
+    def scope(self, unrolled: str = "") -> Iterator[None]:
+        """Values emitted inside are forgotten at the end: they may not dominate what follows.
+
+        In an iteration of an `unrolled` loop, written after the one before, those do that do not depend on its counter.
+        """
+        self._scopes.append(_Scope(unrolled))
         saved = dict(self.vars)
         try:
             yield
@@ -157,20 +169,34 @@ class FunctionText:
             return Val(str(dim), int64)
         key = (dim, lanes)
         for scope in reversed(self._scopes):
-            if key in scope:
-                return scope[key]
-        total: Val | None = None
-        for monomial, c in dim.terms:
-            term: Val | None = None if c == 1 and monomial else Val(str(c), int64)
-            for atom, power in monomial:
-                factor = self.symbol(atom, lanes) if isinstance(atom, str) else self._op(atom, lanes)
-                for _ in range(power):
-                    term = factor if term is None else emit_scalar(self, "mul", [term, factor], int64)
-            assert term is not None
-            total = term if total is None else emit_scalar(self, "add", [total, term], int64)
-        assert total is not None
-        self._scopes[-1][key] = total
-        return total
+            if key in scope.values:
+                return scope.values[key]
+        value = self._scope_of(dim).values[key] = self._sum(dim, lanes)
+        return value
+
+    def _sum(self, dim: Poly, lanes: int) -> Val:
+        """The last term added to the others, which are known to whatever differs from them in a constant."""
+        *others, (monomial, c) = dim.terms
+        if others:
+            total = self.dim(from_terms(dict(others)), lanes)
+            return emit_scalar(self, "add", [total, self.dim(from_terms({monomial: c}), lanes)], int64)
+        if c != 1:
+            return emit_scalar(self, "mul", [Val(str(c), int64), self.dim(from_terms({monomial: 1}), lanes)], int64)
+        (atom, power), *rest = monomial
+        if rest or power > 1:
+            first, *factors = [from_terms({((a, 1),): 1}) for a, p in monomial for _ in range(p)]
+            product = self.dim(first, lanes)
+            for factor in factors:
+                product = emit_scalar(self, "mul", [product, self.dim(factor, lanes)], int64)
+            return product
+        return self.symbol(atom, lanes) if isinstance(atom, str) else self._op(atom, lanes)
+
+    def _scope_of(self, dim: Dim) -> _Scope:
+        """The outermost scope in which a value that is emitted now stays known."""
+        k = len(self._scopes) - 1
+        while self._scopes[k].unrolled and self._scopes[k].unrolled not in symbols(dim):
+            k -= 1
+        return self._scopes[k]
 
     def _op(self, atom: Op, lanes: int) -> Val:
         args = [self.dim(a, lanes) for a in atom.args]

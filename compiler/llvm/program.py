@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,13 @@ from ...ir.dtypes import DType, bool_, int8, int64
 from ...ir.program import Branch, Call, Loop, Program, Step, While, timeline
 from ..target import CpuTarget
 from .clock import read_clock
-from .codegen import attributes
+from .codegen import attributes, compile_modules
 from .emit import emit_kernel, parameters
 from .function import FunctionText, ModuleText
 from .instructions import Val
 from .pool import PARALLEL, pool_ir
 
-__all__ = ["emit_modules", "emit_program"]
+__all__ = ["emit_modules", "emit_program", "pool_object"]
 
 PART = 64
 """Steps in one function."""
@@ -41,7 +42,10 @@ def emit_program(program: Program, target: CpuTarget, clock: str | None = None) 
 
 
 def emit_modules(program: Program, target: CpuTarget, clock: str | None = None) -> Iterator[str]:
-    """The same as several modules, which can be compiled at once: one for each kernel, then one for the rest."""
+    """The same as several modules, which can be compiled at once: one for each kernel, then one for the rest.
+
+    The threads they call are those of `pool_object`.
+    """
     end = attributes(target)
     for kernel in program.kernels:
         module = ModuleText(target.model)
@@ -54,9 +58,16 @@ def emit_modules(program: Program, target: CpuTarget, clock: str | None = None) 
     for name, array in program.constants.items():
         module.functions.append(_constant(name, array))
     module.functions.append(_entry(program, module, target, clock))
+    yield "\n".join([module.text(), end])
+
+
+@lru_cache(maxsize=8)
+def pool_object(target: CpuTarget) -> bytes:
+    """The object of the pool of threads, which is the same for all programs."""
     pool = pool_ir(target.triple.split("-")[0])
     pool = pool.replace(f"define internal void {PARALLEL}", f"define hidden void {PARALLEL}", 1)
-    yield "\n".join([pool, module.text(), end])
+    (code,) = compile_modules([f"{pool}\n{attributes(target)}"], target)
+    return code
 
 
 def _constant(name: str, array: np.ndarray[Any, Any]) -> str:
