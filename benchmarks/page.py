@@ -66,7 +66,7 @@ def _ratios(runs: Sequence[dict[str, Any]]) -> str:
     rows = []
     for row in runs[0]["workloads"]:
         cells = [ratios.get(row["name"]) for ratios in found]
-        named = [f"{of[0]:.2f} ({runs[0]['titles'][of[1]]})" if of else "-" for of in cells]
+        named = [f"{of[0]:.2f} ({run['titles'][of[1]]})" if of else "-" for of, run in zip(cells, runs)]
         rows.append([row["title"], f"{row['aim']:g}" if row["aim"] else "-", *named])
     return report.table(["", "aim", *(f"run {k + 1}" for k in range(len(runs)))], rows)
 
