@@ -45,7 +45,7 @@ def _at(e: Expr, var: str, k: Expr, inside: Expr) -> Expr | None:
             new[x] = _index(x.dim, var, k) if var in symbols(x.dim) else x
         elif any(p is None for p in parts):
             new[x] = None
-        elif all(p is c for p, c in zip(parts, children(x))):
+        elif parts == list(children(x)):
             new[x] = x
         else:
             new[x] = _with_parts(x, [p for p in parts if p is not None], inside)

@@ -83,22 +83,29 @@ class Expressions:
         position = self.position(buffer, indices)
         if position is not None:
             return self._affine_address(memory, element, position)
+        chosen, affine = self._chosen_position(buffer, indices, memo)
+        if chosen.lanes == 1 and memory.lanes == 1:  # a row that data choose, and a place in it
+            row = self.f.assign(f"getelementptr inbounds {element}, ptr {memory.pointer}, {chosen}")
+            return self._affine_address(Memory(row), element, affine)
+        total = emit_scalar(self.f, "add", [chosen, self.f.dim(affine, self.lanes)], int64)
+        return self._pointer(memory.pointer, element, total), False
+
+    def _chosen_position(
+        self, buffer: Buffer, indices: tuple[Expr, ...], memo: dict[Expr, Val]
+    ) -> tuple[Val, Dim]:  # fmt: skip
+        """The two parts of a position: what data choose, of which there is some, and the rest."""
         flat = len(indices) == 1
         strides: list[Dim] = [1] if flat else [product(buffer.shape[k + 1 :]) for k in range(len(buffer.shape))]
         affine: Dim = 0
-        rest: Val | None = None
+        chosen: Val | None = None
         for i, stride in zip(indices, strides, strict=True):
             if isinstance(i, Index):
                 affine = affine + i.dim * stride
             else:
                 term = emit_scalar(self.f, "mul", [self.expr(i, memo), self.f.dim(stride)], int64)
-                rest = term if rest is None else emit_scalar(self.f, "add", [rest, term], int64)
-        assert rest is not None
-        if rest.lanes == 1 and memory.lanes == 1:  # a row that data choose, and a place in it
-            row = self.f.assign(f"getelementptr inbounds {element}, ptr {memory.pointer}, {rest}")
-            return self._affine_address(Memory(row), element, affine)
-        total = emit_scalar(self.f, "add", [rest, self.f.dim(affine, self.lanes)], int64)
-        return self._pointer(memory.pointer, element, total), False
+                chosen = term if chosen is None else emit_scalar(self.f, "add", [chosen, term], int64)
+        assert chosen is not None
+        return chosen, affine
 
     def _pointer(self, base: str, element: str, offset: Val) -> Val:
         kind = "ptr" if offset.lanes == 1 else f"<{offset.lanes} x ptr>"
